@@ -1,0 +1,26 @@
+"""Data: rows of images, captions and labels; their pairing, transforms and tokenization."""
+
+from .collate import Batch, Collator
+from .loading import EvaluationRows, TrainingRows, check_captions, load_rows
+from .pairing import BatchSampler, pair_rows
+from .tokenization import build_tokenizer, encode_prompts, split_words, word_tokenizer
+from .transforms import BrokenRowError, decode_image, image_pyramid, to_pil
+
+__all__ = [
+    "Batch",
+    "BatchSampler",
+    "BrokenRowError",
+    "Collator",
+    "EvaluationRows",
+    "TrainingRows",
+    "build_tokenizer",
+    "check_captions",
+    "decode_image",
+    "encode_prompts",
+    "image_pyramid",
+    "load_rows",
+    "pair_rows",
+    "split_words",
+    "to_pil",
+    "word_tokenizer",
+]

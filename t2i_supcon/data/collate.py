@@ -1,0 +1,68 @@
+"""Samples to the batch a training step reads."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N image-text rows of one or two views, view-major: with two views, row i and row N/2 + i are a pair.
+
+    Attributes:
+        images: one (N, 3, S, S) tensor in [-1, 1] per scale, from low to high.
+        input_ids, attention_mask: (N, T), 1 = real word.
+        labels: (N,) class ids, negative = unlabelled; or (N, C) multi-hot.
+        captions: the N captions.
+        num_views: 1 or 2.
+    """
+
+    images: tuple[Tensor, ...]
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    captions: tuple[str, ...]
+    num_views: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Moves every tensor."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "attention_mask", "labels")}
+        return replace(self, images=tuple(image.to(device, non_blocking=True) for image in self.images), **moved)
+
+
+class Collator:
+    """Stacks samples of `TrainingRows`.
+
+    Args:
+        num_views: 2 for batches of pairs, 1 for independent rows.
+        num_classes: makes multi-hot labels (N, C) of all of a row's labels; None keeps the single class id.
+    """
+
+    def __init__(self, num_views: int, num_classes: int | None = None):
+        self.num_views = num_views
+        self.num_classes = num_classes
+
+    def __call__(self, samples: list[dict]) -> Batch:
+        lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
+        longest = int(lengths.max())
+        input_ids = torch.tensor([sample["input_ids"] + [0] * (longest - len(sample["input_ids"])) for sample in samples])
+        return Batch(
+            images=tuple(torch.stack(scale) for scale in zip(*(sample["images"] for sample in samples))),
+            input_ids=input_ids,
+            attention_mask=(torch.arange(longest)[None] < lengths[:, None]).long(),
+            labels=self._labels(samples),
+            captions=tuple(sample["caption"] for sample in samples),
+            num_views=self.num_views,
+        )
+
+    def _labels(self, samples: list[dict]) -> Tensor:
+        if self.num_classes is None:
+            return torch.tensor([sample["label"] for sample in samples])
+        multi_hot = torch.zeros(len(samples), self.num_classes, dtype=torch.long)
+        for row, sample in enumerate(samples):
+            multi_hot[row, sample["labels"]] = 1
+        return multi_hot

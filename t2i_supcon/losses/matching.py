@@ -1,0 +1,75 @@
+"""Image-text matching losses of DAMSM (Xu et al., arXiv 1711.10485, section 3.2): each caption must find its image, and each image its caption."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .supcon import positive_mask
+
+
+def word_matching_loss(
+    region_feats: Tensor,
+    word_embs: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor | None = None,
+    gamma1: float = 5.0,
+    gamma2: float = 5.0,
+    gamma3: float = 10.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Matches captions and images word by word (eq. 7-12), all B x B pairs at once.
+
+    Args:
+        region_feats: (B, D, h, w).
+        word_embs: (B, T, D).
+        attention_mask: (B, T), 1 = real word.
+        labels: (B,) class ids or (B, C) multi-hot; other rows that share a label are no negatives. None: every other row is one.
+        gamma1: sharpness of a word's attention over regions.
+        gamma2: how much the best matching words count.
+        gamma3: sharpness of the softmax over the batch.
+
+    Returns:
+        (image_to_text, text_to_image, attentions): two scalars and each caption's attention over its own image, (B, T, h, w).
+    """
+    b, d, h, w = region_feats.shape
+    regions = region_feats.float().flatten(2)  # (B, D, R)
+    words = word_embs.float()  # (B, T, D)
+    real = attention_mask.bool()
+    t = words.shape[1]
+
+    scores = words.reshape(b * t, d) @ regions.transpose(0, 1).reshape(d, -1)  # (B*T, B*R)
+    scores = scores.view(b, t, b, h * w).masked_fill(~real[:, :, None, None], float("-inf"))
+    attention = scores.softmax(dim=1)  # over the words of a caption, eq. 8
+    attention = (gamma1 * attention).softmax(dim=-1)  # over the regions of an image, eq. 9
+
+    context = attention.permute(2, 0, 1, 3).reshape(b, b * t, -1) @ regions.transpose(1, 2)  # (image, caption*T, D)
+    context = context.view(b, b, t, d)
+    relevance = F.cosine_similarity(context, words[None], dim=-1, eps=1e-8)  # (image, caption, T)
+    relevance = (gamma2 * relevance).masked_fill(~real[None], float("-inf")).logsumexp(dim=-1)  # eq. 10
+
+    own = torch.arange(b, device=scores.device)
+    attentions = attention[own, :, own].view(b, t, h, w) * real[:, :, None, None]
+    return *_matching_terms(gamma3 * relevance, labels), attentions
+
+
+def sentence_matching_loss(image_emb: Tensor, sent_emb: Tensor, labels: Tensor | None = None, gamma3: float = 10.0) -> tuple[Tensor, Tensor]:
+    """Matches whole captions and whole images by cosine similarity (eq. 13).
+
+    Args:
+        image_emb: (B, D).
+        sent_emb: (B, D).
+        labels: (B,) class ids or (B, C) multi-hot; other rows that share a label are no negatives. None: every other row is one.
+        gamma3: sharpness of the softmax over the batch.
+
+    Returns:
+        (image_to_text, text_to_image), two scalars.
+    """
+    similarity = F.cosine_similarity(image_emb.float()[:, None], sent_emb.float()[None], dim=-1, eps=1e-8)  # (image, caption)
+    return _matching_terms(gamma3 * similarity, labels)
+
+
+def _matching_terms(similarity: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the diagonal, by rows (image to text) and by columns."""
+    own = torch.arange(len(similarity), device=similarity.device)
+    if labels is not None:
+        similarity = similarity.masked_fill(positive_mask(labels), float("-inf"))
+    return F.cross_entropy(similarity, own), F.cross_entropy(similarity.T, own)

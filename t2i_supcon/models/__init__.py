@@ -1,0 +1,49 @@
+"""The networks. `GANS` is the one table of the GANs: a new one is a file here and a row there."""
+
+from typing import NamedTuple
+
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from .base import DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings, TextToImageModel
+from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
+from .ssagan import SSAGANConfig, SSAGANDiscriminator, SSAGANForTextToImage, SSAGANGenerator
+
+
+class GAN(NamedTuple):
+    """The classes of one GAN."""
+
+    config: type[PreTrainedConfig]
+    generator: type[PreTrainedModel]
+    discriminator: type[PreTrainedModel]
+    composite: type[TextToImageModel]
+
+
+GANS = {
+    "ssagan": GAN(SSAGANConfig, SSAGANGenerator, SSAGANDiscriminator, SSAGANForTextToImage),
+}
+
+for _gan in GANS.values():
+    AutoConfig.register(_gan.config.model_type, _gan.config, exist_ok=True)
+    AutoModel.register(_gan.config, _gan.composite, exist_ok=True)
+AutoConfig.register(DAMSMConfig.model_type, DAMSMConfig, exist_ok=True)
+AutoModel.register(DAMSMConfig, DAMSMModel, exist_ok=True)
+
+__all__ = [
+    "DAMSMConfig",
+    "DAMSMImageConfig",
+    "DAMSMImageEncoder",
+    "DAMSMModel",
+    "DAMSMTextConfig",
+    "DAMSMTextEncoder",
+    "DiscriminatorOutput",
+    "GAN",
+    "GANS",
+    "GeneratorOutput",
+    "ImageEmbeddings",
+    "SSAGANConfig",
+    "SSAGANDiscriminator",
+    "SSAGANForTextToImage",
+    "SSAGANGenerator",
+    "TextEmbeddings",
+    "TextToImageModel",
+]

@@ -1,0 +1,246 @@
+"""SSA-GAN: semantic-spatial aware GAN (Liao et al., CVPR 2022, arXiv 2104.00567).
+
+One generator and one discriminator at the full resolution. Every generator block normalises its features, then scales and shifts
+them by the sentence, but only where a mask predicted from the previous block's features allows it.
+
+Differences from the authors' code: image size and widths are configurable; the 1x1 shortcut runs before the nearest upsampling it
+commutes with; logits come as (B,). The shortcut convolutions that the authors' discriminator owns but never uses are kept, frozen, so
+that their files load completely.
+"""
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedConfig
+
+from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
+from .damsm import DAMSMTextConfig, DAMSMTextEncoder
+
+
+@strict
+class SSAGANConfig(PreTrainedConfig):
+    """Sizes of SSA-GAN's networks; the defaults are the published ones for CUB and COCO.
+
+    Args:
+        image_size: side S of the images in pixels, 4 * 2^n.
+        noise_dim: width Z of the noise.
+        generator_channels: channels of the generator's last block; earlier blocks have up to 8 times as many.
+        discriminator_channels: channels of the discriminator's first layer; later blocks have up to 16 times as many.
+        mask_channels: hidden channels of the mask predictors.
+        text_config: sizes of the text encoder whose embeddings condition both networks.
+    """
+
+    model_type = "ssagan"
+    sub_configs_defaults = {"text_config": DAMSMTextConfig}
+
+    image_size: int = 256
+    noise_dim: int = 100
+    generator_channels: int = 64
+    discriminator_channels: int = 64
+    mask_channels: int = 100
+    text_config: dict | PreTrainedConfig | None = None
+
+    def validate_architecture(self):
+        if self.image_size < 8 or self.image_size & (self.image_size - 1):
+            raise ValueError(f"image_size is {self.image_size}; it must be a power of two, at least 8")
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        return (self.image_size,)
+
+    @property
+    def num_doublings(self) -> int:
+        """How often 4 px double to reach `image_size`."""
+        return (self.image_size // 4).bit_length() - 1
+
+
+def mask_head(channels: int, hidden: int) -> nn.Sequential:
+    """Predicts mask logits (B, 1, h, w) from features (B, C, h, w)."""
+    return nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, 1, 1))
+
+
+class SentenceMLP(nn.Module):
+    """One value per channel from the sentence; zero at the start."""
+
+    def __init__(self, text_dim: int, channels: int):
+        super().__init__()
+        self.linear1 = nn.Linear(text_dim, text_dim)
+        self.linear2 = nn.Linear(text_dim, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.linear2.weight)
+        nn.init.zeros_(self.linear2.bias)
+
+    def forward(self, sent_emb: Tensor) -> Tensor:
+        return self.linear2(F.relu(self.linear1(sent_emb)))[:, :, None, None]
+
+
+class SemanticSpatialNorm(nn.Module):
+    """Semantic-spatial condition batch normalisation (eq. 5-6): y = BN(x) + mask * (scale * BN(x) + shift)."""
+
+    def __init__(self, channels: int, text_dim: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale = SentenceMLP(text_dim, channels)
+        self.shift = SentenceMLP(text_dim, channels)
+
+    def forward(self, x: Tensor, sent_emb: Tensor, mask: Tensor) -> Tensor:
+        x = self.norm(x)
+        return x + mask * torch.addcmul(self.shift(sent_emb), self.scale(sent_emb), x)
+
+
+class SSAGeneratorBlock(nn.Module):
+    """Semantic-spatial aware block (fig. 3): upsample, then x + gamma * conv(norm(conv(norm(x))))."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: SSAGANConfig, upsample: bool, predicts_mask: bool):
+        super().__init__()
+        text_dim = config.text_config.hidden_size
+        self.upsample = upsample
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.norm1 = SemanticSpatialNorm(in_channels, text_dim)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = SemanticSpatialNorm(out_channels, text_dim)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.mask_head = mask_head(out_channels, config.mask_channels) if predicts_mask else None
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.gamma)
+
+    def forward(self, x: Tensor, sent_emb: Tensor, mask: Tensor) -> Tensor:
+        shortcut = self.shortcut(x)
+        if self.upsample:
+            x, shortcut = (F.interpolate(t, scale_factor=2, mode="nearest") for t in (x, shortcut))
+        x = self.conv1(F.relu(self.norm1(x, sent_emb, mask)))
+        x = self.conv2(F.relu(self.norm2(x, sent_emb, mask)))
+        return shortcut + self.gamma * x
+
+
+class SSAGANGenerator(GANPreTrainedModel):
+    """Draws (B, 3, S, S) from noise and a sentence; the noise enters at 4 x 4 only."""
+
+    config_class = SSAGANConfig
+    base_model_prefix = "generator"
+    main_input_name = "noise"
+    _keys_to_ignore_on_load_unexpected = [r"^text_encoder\."]
+
+    def __init__(self, config: SSAGANConfig):
+        super().__init__(config)
+        n = config.num_doublings
+        widths = [config.generator_channels * min(8, 2 ** (n - i)) for i in range(n + 1)]
+        self.project_noise = nn.Linear(config.noise_dim, widths[0] * 4 * 4)
+        self.mask_head = mask_head(widths[0], config.mask_channels)
+        self.blocks = nn.ModuleList(
+            SSAGeneratorBlock(widths[max(i - 1, 0)], widths[i], config, upsample=i > 0, predicts_mask=i < n) for i in range(n + 1)
+        )
+        self.to_rgb = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 3, 3, padding=1), nn.Tanh())
+        self.post_init()
+
+    def forward(
+        self,
+        noise: Tensor,
+        sent_emb: Tensor,
+        word_embs: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        conditioning_noise: Tensor | None = None,
+    ) -> GeneratorOutput:
+        """Draws one image per row.
+
+        Args:
+            noise: (B, Z).
+            sent_emb: (B, D).
+            word_embs, attention_mask, conditioning_noise: accepted as from any generator here, not used by this one.
+
+        Returns:
+            `images` ((B, 3, S, S) in [-1, 1],) and `masks`, one per block from 4 px to S.
+        """
+        x = self.project_noise(noise).unflatten(1, (-1, 4, 4))  # (B, 8C, 4, 4)
+        mask_logits = self.mask_head(x)  # (B, 1, 4, 4)
+        masks = []
+        for block in self.blocks:
+            if block.upsample:
+                mask_logits = F.interpolate(mask_logits, scale_factor=2, mode="bilinear", align_corners=True)
+            masks.append(torch.sigmoid(mask_logits))  # (B, 1, s, s)
+            x = block(x, sent_emb, masks[-1])  # (B, c, s, s)
+            if block.mask_head is not None:
+                mask_logits = block.mask_head(x)
+        return GeneratorOutput(images=(self.to_rgb(x),), masks=tuple(masks))
+
+
+class SSADiscriminatorBlock(nn.Module):
+    """Halves the map: avgpool(shortcut(x)) + gamma * residual(x)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.residual = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.LeakyReLU(0.2),
+        )
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+        self.widens = in_channels != out_channels
+        self.shortcut.requires_grad_(self.widens)  # between equal widths the authors own this convolution but never call it
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = F.avg_pool2d(x, 2)  # pooling and a 1x1 convolution commute; pooled first, it costs a quarter
+        if self.widens:
+            shortcut = self.shortcut(shortcut)
+        return shortcut + self.gamma * self.residual(x)
+
+
+class SSAGANDiscriminator(GANPreTrainedModel):
+    """Judges whether an image is real and fits its sentence (one-way output of DF-GAN)."""
+
+    config_class = SSAGANConfig
+    base_model_prefix = "discriminator"
+    main_input_name = "images"
+
+    def __init__(self, config: SSAGANConfig):
+        super().__init__(config)
+        width = config.discriminator_channels
+        widths = [width * min(16, 2**i) for i in range(config.num_doublings + 1)]
+        self.from_rgb = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(SSADiscriminatorBlock(*pair) for pair in zip(widths, widths[1:]))
+        self.joint = nn.Sequential(
+            nn.Conv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 4, bias=False),
+        )
+        self.post_init()
+
+    def forward(self, images: Tensor | tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
+        """Scores images with their captions and, sharing the image features, with wrong ones.
+
+        Args:
+            images: (B, 3, S, S) in [-1, 1], alone or as a tuple over scales whose last entry is used.
+            sent_emb: (B, D), the images' own captions.
+            wrong_sent_emb: (M, D) with M <= B, a caption of another image for each of the first M images.
+        """
+        x = images if isinstance(images, Tensor) else images[-1]
+        x = self.from_rgb(x)  # (B, C, S, S)
+        for block in self.blocks:
+            x = block(x)  # (B, c, s, s) down to (B, 16C, 4, 4)
+        wrong = None
+        if wrong_sent_emb is not None:
+            wrong = (self.score(x[: len(wrong_sent_emb)], wrong_sent_emb),)
+        return DiscriminatorOutput(cond=(self.score(x, sent_emb),), wrong=wrong)
+
+    def score(self, features: Tensor, sent_emb: Tensor) -> Tensor:
+        """Logits (B,) of features (B, c, 4, 4) joined with the sentence."""
+        text = sent_emb[:, :, None, None].expand(-1, -1, *features.shape[2:])
+        return self.joint(torch.cat([features, text], dim=1)).flatten()
+
+
+class SSAGANForTextToImage(TextToImageModel):
+    """SSA-GAN's generator with the DAMSM text encoder it was trained with."""
+
+    config_class = SSAGANConfig
+    text_encoder_class = DAMSMTextEncoder
+    generator_class = SSAGANGenerator

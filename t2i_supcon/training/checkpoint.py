@@ -1,0 +1,74 @@
+"""Checkpoints to resume from: complete or absent, never half-written, read without running anything stored in them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+FILE = "state.pt"
+PREFIX = "step-"
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Gives a folder to fill that takes the place of `final` once the block ends without an error, and vanishes otherwise."""
+    partial = final.with_name(f".partial-{final.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(partial, final)
+
+
+def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> Path:
+    """Writes `state` as the checkpoint of `step`, then deletes all but the newest `keep`.
+
+    Args:
+        folder: where the checkpoints of a run lie.
+        state: nested dicts and lists of tensors and plain values.
+    """
+    final = folder / f"{PREFIX}{step:08d}"
+    with new_folder(final) as partial, open(partial / FILE, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Reads a checkpoint onto the CPU; only tensors and plain values are admitted."""
+    return torch.load(path / FILE, map_location="cpu", weights_only=True)
+
+
+def restore_module(module: nn.Module, state: dict, name: str) -> None:
+    """Loads `state` into `module`, complete and of the same sizes.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape; nothing has been changed then.
+    """
+    own = module.state_dict()
+    for key in own.keys() | state.keys():
+        if key not in state or key not in own:
+            raise ValueError(f"the checkpoint does not fit the recipe: {name} {'lacks' if key not in state else 'has the unknown tensor'} {key}")
+        if own[key].shape != state[key].shape:
+            raise ValueError(
+                f"the checkpoint does not fit the recipe: {name}.{key} has shape {tuple(state[key].shape)} there and {tuple(own[key].shape)} here; "
+                "resume with the recipe it was written with, or start in another folder"
+            )
+    module.load_state_dict(state)

@@ -1,0 +1,122 @@
+"""Phase 1: image and text encoder learn one space, by matching and, with label pairs, by supervised contrast."""
+
+from pathlib import Path
+
+import datasets
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from ..data import Batch, EvaluationRows, build_tokenizer, to_pil
+from ..figures import image_strip
+from ..models import DAMSMConfig, DAMSMModel
+from .checkpoint import restore_module
+from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
+from .optimisation import lr_schedule
+from .recipe import EncoderRecipe, build_model_config
+from .terms import matching_terms, supcon_terms, weighted_sum
+
+
+class EncoderPhase:
+    """Trains a `DAMSMModel`; see `loop.run` for the methods a phase has.
+
+    Args:
+        recipe: of phase 1.
+        accelerator: prepares and steps the model.
+        model: both towers.
+        tokenizer: of the text tower.
+        evaluation: held-out rows.
+    """
+
+    def __init__(
+        self, recipe: EncoderRecipe, accelerator: Accelerator, model: DAMSMModel, tokenizer: PreTrainedTokenizerFast, evaluation: EvaluationRows
+    ):
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.tokenizer = tokenizer
+        self.evaluation = evaluation
+        self.image_sizes = (recipe.image_size,)
+        if recipe.channels_last:
+            model.image_encoder.to(memory_format=torch.channels_last)
+        model.image_encoder.trunk.requires_grad_(recipe.train_trunk)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+        self.model, self.optimizer = accelerator.prepare(model.train(), optimizer)
+        self.schedule = lr_schedule(optimizer, recipe)
+
+    @classmethod
+    def from_recipe(cls, recipe: EncoderRecipe, accelerator: Accelerator, rows: datasets.Dataset, held_out: datasets.Dataset) -> "EncoderPhase":
+        """Builds tokenizer and new towers for the training rows.
+
+        Raises:
+            ValueError: an architecture key the config does not know, or the vocabulary's size, which the captions decide.
+        """
+        text_config = dict(recipe.model_config.get("text_config", {}))
+        if "vocab_size" in text_config:
+            raise ValueError("model_config.text_config.vocab_size is set by the captions of the data; remove it from the recipe")
+        tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), recipe.data.max_words)
+        values = {**recipe.model_config, "text_config": text_config | {"vocab_size": len(tokenizer)}}
+        model = DAMSMModel(build_model_config(DAMSMConfig, values))
+        return cls(recipe, accelerator, model, tokenizer, EvaluationRows(held_out, tokenizer, recipe.image_size))
+
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update; returns the unweighted terms."""
+        with self.accelerator.accumulate(self.model):
+            text, images = self.model(batch.input_ids, batch.attention_mask, batch.images[-1])
+            terms = matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
+            terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
+            self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        self.schedule.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+    @property
+    def towers(self) -> DAMSMModel:
+        """The model without its wrappers."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def evaluate(self) -> dict[str, float]:
+        """Text-to-image retrieval among 100 held-out images."""
+        images, texts = self._embed_held_out()
+        return retrieval_recall(texts, images)
+
+    def report(self, first: dict[str, float], last: dict[str, float]) -> str:
+        """The evaluation in words and numbers."""
+        lines = ["text-to-image retrieval among 100 held-out images", f"{'':12}{'untrained':>10}{'trained':>10}{'chance':>10}"]
+        for k in (1, 10):
+            name = f"recall@{k}"
+            lines.append(f"{f'R@{k}':12}{first[name]:>10.1%}{last[name]:>10.1%}{k / 100:>10.1%}")
+        return "\n".join(lines)
+
+    def samples(self) -> tuple[list[Image.Image], list[str]]:
+        """For eight held-out captions, the five images found first, best on the left."""
+        images, texts = self._embed_held_out()
+        chosen = evenly_spaced(len(images), 8)
+        found = (F.normalize(texts[chosen], dim=-1) @ F.normalize(images, dim=-1).T).topk(5).indices.tolist()
+        return [image_strip([to_pil(self.evaluation[number]) for number in row]) for row in found], [self.evaluation.captions[number] for number in chosen]
+
+    def _embed_held_out(self) -> tuple[Tensor, Tensor]:
+        towers, device = self.towers.eval(), self.accelerator.device
+        images = embed_images(towers.image_encoder, self.evaluation, range(len(self.evaluation)), device)
+        texts = embed_texts(towers.text_encoder, self.tokenizer, self.evaluation.captions, device)
+        towers.train()
+        return images, texts
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes both towers and the tokenizer."""
+        self.towers.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def state_dict(self) -> dict:
+        return {"model": self.towers.state_dict(), "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        restore_module(self.towers, state["model"], "model")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])

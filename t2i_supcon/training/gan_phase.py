@@ -1,0 +1,263 @@
+"""Phase 2: generator and discriminator play, while the frozen encoders of phase 1 say whether images fit their texts and labels."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from ..data import Batch, EvaluationRows, encode_prompts, to_pil
+from ..losses import hinge_discriminator_loss, hinge_generator_loss, matching_aware_gradient_penalty
+from ..metrics.statistics import feature_statistics, frechet_distance
+from ..models import GANS, DAMSMModel, TextEmbeddings
+from .augmentation import augment
+from .checkpoint import restore_module
+from .ema import EMA
+from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
+from .optimisation import lr_schedule
+from .recipe import GANRecipe, build_model_config
+from .terms import matching_terms, supcon_terms, weighted_sum
+
+NUM_SAMPLES = 12
+
+
+class GANPhase:
+    """Trains a GAN against its discriminator; see `loop.run` for the methods a phase has.
+
+    Args:
+        recipe: of phase 2.
+        accelerator: prepares and steps the networks.
+        generator, discriminator: of one row of `GANS`.
+        text_encoder, image_encoder: of phase 1; frozen here.
+        tokenizer: of the text encoder.
+        evaluation: held-out rows.
+        reference: training rows, whose distance to the held-out ones is the yardstick of the generator's.
+    """
+
+    def __init__(
+        self,
+        recipe: GANRecipe,
+        accelerator: Accelerator,
+        generator: PreTrainedModel,
+        discriminator: PreTrainedModel,
+        text_encoder: PreTrainedModel,
+        image_encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast | None = None,
+        evaluation: EvaluationRows | None = None,
+        reference: EvaluationRows | None = None,
+    ):
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.tokenizer = tokenizer
+        self.evaluation = evaluation
+        self.reference = reference
+        self.config = generator.config
+        self.image_sizes = self.config.image_sizes
+        self.steps_taken = 0
+        self.text_encoder, self.image_encoder = (e.to(accelerator.device).eval().requires_grad_(False) for e in (text_encoder, image_encoder))
+        if recipe.channels_last:
+            for module in (generator, discriminator, image_encoder):
+                module.to(memory_format=torch.channels_last)
+        g_optimizer = torch.optim.Adam(generator.parameters(), lr=recipe.generator_learning_rate, betas=recipe.betas, fused=True)
+        trained = [p for p in discriminator.parameters() if p.requires_grad]
+        d_optimizer = torch.optim.Adam(trained, lr=recipe.discriminator_learning_rate, betas=recipe.betas, fused=True)
+        self.schedules = [lr_schedule(optimizer, recipe) for optimizer in (g_optimizer, d_optimizer)]
+        self.generator, self.discriminator, self.g_optimizer, self.d_optimizer = accelerator.prepare(
+            generator.train(), discriminator.train(), g_optimizer, d_optimizer
+        )
+        self.ema = EMA(generator, recipe.ema_decay) if recipe.ema_decay is not None else None
+        self.fixed_noise = torch.randn(NUM_SAMPLES, self.config.noise_dim, generator=torch.Generator().manual_seed(recipe.seed))
+        self._targets: dict[str, object] = {}
+
+    @classmethod
+    def from_recipe(cls, recipe: GANRecipe, accelerator: Accelerator, rows: datasets.Dataset, held_out: datasets.Dataset) -> "GANPhase":
+        """Builds new networks around the encoders the recipe names.
+
+        Raises:
+            ValueError: an unknown model or architecture key, or encoders that cannot be loaded.
+        """
+        if recipe.model not in GANS:
+            raise ValueError(f"model is {recipe.model!r}; it must be one of {', '.join(GANS)}")
+        gan = GANS[recipe.model]
+        if "text_config" in recipe.model_config:
+            raise ValueError("model_config.text_config comes from the encoders; remove it from the recipe")
+        try:
+            encoders = DAMSMModel.from_pretrained(recipe.encoders)
+            tokenizer = AutoTokenizer.from_pretrained(recipe.encoders)
+        except OSError as error:
+            raise ValueError(
+                f"encoders {recipe.encoders!r}: no saved encoders found there; train phase 1 first, or set encoders=FOLDER to what it saved"
+            ) from error
+        config = build_model_config(gan.config, recipe.model_config, text_config=encoders.config.text_config.to_dict())
+        evaluation, reference = (EvaluationRows(r, tokenizer, config.image_size) for r in (held_out, rows))
+        networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
+        return cls(recipe, accelerator, *networks, tokenizer, evaluation, reference)
+
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of the discriminator, then one of the generator; returns the unweighted terms."""
+        with self.accelerator.accumulate(self.generator, self.discriminator):
+            with torch.no_grad():
+                text = self.text_encoder(batch.input_ids, batch.attention_mask)
+            noise = torch.randn(len(batch), self.config.noise_dim, device=text.sent_emb.device)
+            fake = self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask).images
+            terms = self.discriminator_step(batch, text, fake)
+            terms |= self.generator_step(batch, text, fake)
+        for schedule in self.schedules:
+            schedule.step()
+        self.steps_taken += 1
+        return {name: term.detach() for name, term in terms.items()}
+
+    def discriminator_step(self, batch: Batch, text: TextEmbeddings, fake: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Hinge loss on real images with their captions, on the same with the next row's caption, and on generated images.
+
+        All rows of a batch, of both views, form one list here: a row's wrong caption is the next row's, and the last row has none.
+        """
+        weights, policies = self.recipe.loss_weights, self.recipe.augmentation
+        penalised = "d_magp" in weights and self.steps_taken % self.recipe.magp_every == 0
+        real, sent = augment(batch.images[-1], policies), text.sent_emb
+        if penalised:
+            real, sent = real.detach().requires_grad_(), sent.detach().requires_grad_()
+        joint = penalised and self.recipe.magp_step == "joint"
+
+        real_scores = self.discriminator(real if joint else real.detach(), sent if joint else sent.detach(), text.sent_emb[1:])
+        fake_scores = self.discriminator(augment(fake[-1].detach(), policies), text.sent_emb)
+        terms = {"d_adv": hinge_discriminator_loss(real_scores.cond[-1], fake_scores.cond[-1], real_scores.wrong[-1])}
+        if joint:
+            terms["d_magp"] = self.recipe.magp_every * matching_aware_gradient_penalty(real_scores.cond[-1], (real, sent))
+        self._update(self.d_optimizer, terms)
+        if penalised and not joint:
+            scores = self.discriminator(real, sent)  # of the discriminator just updated
+            penalty = {"d_magp": self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], (real, sent))}
+            self._update(self.d_optimizer, penalty)
+            terms |= penalty
+        return terms
+
+    def generator_step(self, batch: Batch, text: TextEmbeddings, fake: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Adversarial loss through the updated discriminator, matching losses and supervised contrast through the frozen encoders."""
+        weights = self.recipe.loss_weights
+        terms = {}
+        with frozen(self.discriminator):
+            if "g_adv" in weights:
+                terms["g_adv"] = hinge_generator_loss(self.discriminator(augment(fake[-1], self.recipe.augmentation), text.sent_emb).cond[-1])
+            if weights.keys() & {"words", "sent", "supcon"}:
+                images = self.image_encoder(fake[-1])
+                terms |= matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
+                terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
+            self._update(self.g_optimizer, terms)
+        if self.ema is not None:
+            self.ema.update(self.accelerator.unwrap_model(self.generator))
+        return terms
+
+    def _update(self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor]) -> None:
+        optimizer.zero_grad()
+        self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
+        optimizer.step()
+
+    @property
+    def trained_generator(self) -> PreTrainedModel:
+        """The averaged generator where there is one, else the live one."""
+        return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.generator)
+
+    @torch.no_grad()
+    def draw(self, captions: list[str], noise: Tensor) -> Tensor:
+        """Images (B, 3, S, S) in [-1, 1] for B captions and noise (B, Z), by the trained generator in evaluation mode."""
+        generator = self.trained_generator
+        was_training = generator.training
+        generator.eval()
+        encoded = encode_prompts(self.tokenizer, captions).to(self.accelerator.device)
+        text = self.text_encoder(**encoded)
+        images = generator(noise.to(text.sent_emb), text.sent_emb, text.word_embs, text.attention_mask).images[-1].clamp(-1, 1)
+        generator.train(was_training)
+        return images
+
+    def evaluate(self) -> dict[str, float]:
+        """Frechet distance and retrieval of generated images in the frozen image encoder's features, one image per held-out caption."""
+        device, numbers = self.accelerator.device, range(len(self.evaluation))
+        if not self._targets:
+            held_out = feature_statistics(embed_images(self.image_encoder, self.evaluation, numbers, device).numpy())
+            chosen = evenly_spaced(len(self.reference), len(self.evaluation))
+            training = feature_statistics(embed_images(self.image_encoder, self.reference, chosen, device).numpy())
+            texts = embed_texts(self.text_encoder, self.tokenizer, self.evaluation.captions, device)
+            self._targets = {"held_out": held_out, "texts": texts, "yardstick": frechet_distance(training, held_out)}
+        captions = self.evaluation.captions
+        noise = torch.randn(len(captions), self.config.noise_dim, generator=torch.Generator().manual_seed(0))
+        drawn = []
+        for start in range(0, len(captions), 64):
+            images = self.draw(captions[start : start + 64], noise[start : start + 64])
+            with torch.no_grad():
+                drawn.append(self.image_encoder(images).image_emb.float().cpu())
+        drawn = torch.cat(drawn)
+        return {
+            "frechet_encoder": frechet_distance(feature_statistics(drawn.numpy()), self._targets["held_out"]),
+            "frechet_encoder_training_images": self._targets["yardstick"],
+            **retrieval_recall(self._targets["texts"], drawn),
+        }
+
+    def report(self, first: dict[str, float], last: dict[str, float]) -> str:
+        """The evaluation in words and numbers."""
+        n = len(self.evaluation)
+        return "\n".join(
+            [
+                f"Frechet distance to {n} held-out images in the features of the frozen image encoder (not FID; {n} images each)",
+                f"  untrained generator {first['frechet_encoder']:10.3f}",
+                f"  trained generator   {last['frechet_encoder']:10.3f}",
+                f"  training images     {last['frechet_encoder_training_images']:10.3f}",
+                "generated image found by its held-out caption among 100 (the same encoder guided the training)",
+                *(f"  R@{k:<3} untrained {first[f'recall@{k}']:6.1%}   trained {last[f'recall@{k}']:6.1%}   chance {k / 100:.0%}" for k in (1, 10)),
+            ]
+        )
+
+    def samples(self) -> tuple[list[Image.Image], list[str]]:
+        """A dozen held-out captions drawn from fixed noise."""
+        captions = [self.evaluation.captions[number] for number in evenly_spaced(len(self.evaluation), NUM_SAMPLES)]
+        return [to_pil(image) for image in self.draw(captions, self.fixed_noise[: len(captions)])], captions
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes text encoder, generator and tokenizer as one repository, the discriminator in a subfolder."""
+        composite = GANS[self.config.model_type].composite(self.config)
+        composite.text_encoder.load_state_dict(self.text_encoder.state_dict())
+        composite.generator.load_state_dict(self.trained_generator.state_dict())
+        composite.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.accelerator.unwrap_model(self.discriminator).save_pretrained(folder / "discriminator")
+
+    def _modules(self) -> dict[str, nn.Module]:
+        live = {name: self.accelerator.unwrap_model(module) for name, module in (("generator", self.generator), ("discriminator", self.discriminator))}
+        return live | ({"ema": self.ema.module} if self.ema is not None else {})
+
+    def state_dict(self) -> dict:
+        return {
+            "modules": {name: module.state_dict() for name, module in self._modules().items()},
+            "optimizers": [optimizer.state_dict() for optimizer in (self.g_optimizer, self.d_optimizer)],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+            "steps_taken": self.steps_taken,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, module in self._modules().items():
+            if name not in state["modules"]:
+                raise ValueError(f"the checkpoint does not fit the recipe: it holds no {name}")
+            restore_module(module, state["modules"][name], name)
+        for optimizer, saved in zip((self.g_optimizer, self.d_optimizer), state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        for schedule, saved in zip(self.schedules, state["schedules"]):
+            schedule.load_state_dict(saved)
+        self.steps_taken = state["steps_taken"]
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Keeps gradients out of the parameters of `module` inside the block; they still pass through it to its inputs."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

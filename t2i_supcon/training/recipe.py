@@ -1,0 +1,319 @@
+"""Recipes: everything that decides a training run, read from one YAML file.
+
+A recipe may name a `base` recipe and state its differences only; `null` in a mapping removes the key it inherits. Unknown keys are errors.
+Architecture goes to the model's own config (`model_config`), the number of processes and the precision to `accelerate launch`.
+"""
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from huggingface_hub.dataclasses import type_validator
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
+
+
+class CheckedFields:
+    """Checks the type of every field of a dataclass, then `check_values`."""
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            type_validator(f.name, getattr(self, f.name), f.type)
+        self.check_values()
+
+    def check_values(self) -> None:
+        """Raises ValueError for values out of range."""
+
+
+@dataclass(frozen=True)
+class DataRecipe(CheckedFields):
+    """Which rows to train on and how to read them.
+
+    Args:
+        name: "emoji" or a folder of Parquet shards.
+        random_crop: cut images at random from a picture 76/64 times as large.
+        flip: mirror half of the images; never for data with letters, flags or clocks.
+        max_words: words of a caption that are read.
+        long_captions: which words of longer captions training reads.
+        workers: processes that prepare batches; 0 = the training process itself.
+    """
+
+    name: str = "emoji"
+    random_crop: bool = False
+    flip: bool = False
+    max_words: int = 18
+    long_captions: Literal["first", "random_subset"] = "first"
+    workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(CheckedFields):
+    """What both phases share.
+
+    Args:
+        phase: "encoders" (phase 1) or "gan" (phase 2).
+        steps: training steps.
+        batch_size: rows per step and process; a pair is two rows.
+        sampling: "pairs" of rows that share a label, in two views; or "independent" rows in one view (the baseline).
+        loss_weights: weight of each loss term; a term without weight is not computed.
+        scl_temperature: tau of the supervised contrastive term `supcon`.
+        positives: rows are positives of each other if they share the class id ("label"), any of their labels ("any"), or any,
+            weighted by the Jaccard overlap of their label sets ("jaccard").
+        mask_same_label: the matching losses leave rows of the same class out of the negatives.
+        gamma1, gamma2, gamma3: sharpness of word attention, word pooling and batch softmax in the matching losses.
+        lr_schedule: "constant", or "cosine" down to zero over all steps.
+        channels_last: memory layout of the networks.
+        log_every, sample_every, eval_every, checkpoint_every: steps between log lines, sample pictures, evaluations and checkpoints.
+        keep_checkpoints: how many of the newest checkpoints stay.
+    """
+
+    phase: Literal["encoders", "gan"]
+    model: str
+    model_config: dict = field(default_factory=dict)
+    data: DataRecipe = DataRecipe()
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 32
+    sampling: Literal["pairs", "independent"] = "pairs"
+    loss_weights: dict[str, float]
+    scl_temperature: float = 0.1
+    positives: Literal["label", "any", "jaccard"] = "label"
+    mask_same_label: bool = True
+    gamma1: float = 5.0
+    gamma2: float = 5.0
+    gamma3: float = 10.0
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    channels_last: bool = True
+    log_every: int = 10
+    sample_every: int = 200
+    eval_every: int = 200
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+
+    def check_values(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "sample_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.sampling == "pairs" and self.batch_size % 2:
+            raise ValueError(f"batch_size is {self.batch_size}; pairs need an even number of rows")
+        unknown = set(self.loss_weights) - set(self.terms())
+        if unknown:
+            name = sorted(unknown)[0]
+            raise ValueError(f"loss_weights names {name!r}, but phase {self.phase!r} has the terms {', '.join(self.terms())}{_hint(name, self.terms())}")
+
+    @classmethod
+    def terms(cls) -> tuple[str, ...]:
+        """Names of the loss terms this phase can compute."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRecipe(Recipe):
+    """Phase 1: image and text encoder.
+
+    Args:
+        image_size: side in pixels that training images are cut to (the encoder resizes them further to its own input size).
+        train_trunk: train the image encoder's convolutional trunk too, as needed without pretrained weights; otherwise only its two heads.
+        learning_rate, betas: of Adam.
+        text_grad_clip: bound of the text encoder's gradient norm.
+    """
+
+    model: Literal["damsm"] = "damsm"
+    image_size: int = 299
+    train_trunk: bool = True
+    learning_rate: float = 2e-3
+    betas: tuple[float, float] = (0.5, 0.999)
+    text_grad_clip: float = 0.25
+
+    @classmethod
+    def terms(cls) -> tuple[str, ...]:
+        return ("words", "sent", "supcon")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GANRecipe(Recipe):
+    """Phase 2: generator and discriminator, the encoders frozen.
+
+    Args:
+        model: a name of the table `GANS`.
+        encoders: folder or Hub name of what phase 1 saved.
+        generator_learning_rate, discriminator_learning_rate, betas: of the two Adams.
+        magp_step: the gradient penalty takes an optimiser step of its own after the hinge loss's ("separate", as SSA-GAN's authors did)
+            or joins its sum ("joint", one backward per step).
+        magp_every: compute the penalty every so many steps, weighted up by as much.
+        ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the live one is.
+        augmentation: differentiable augmentations of what the discriminator sees.
+    """
+
+    encoders: str
+    generator_learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 4e-4
+    betas: tuple[float, float] = (0.0, 0.9)
+    magp_step: Literal["separate", "joint"] = "separate"
+    magp_every: int = 1
+    ema_decay: float | None = None
+    augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)
+
+    def check_values(self) -> None:
+        super().check_values()
+        if self.magp_every < 1:
+            raise ValueError(f"magp_every is {self.magp_every}; it must be at least 1")
+
+    @classmethod
+    def terms(cls) -> tuple[str, ...]:
+        return ("d_adv", "d_magp", "g_adv", "words", "sent", "supcon")
+
+
+PHASES = {"encoders": EncoderRecipe, "gan": GANRecipe}
+
+
+def load_recipe(name: str, folder: Path | None = None, overrides: list[str] | None = None) -> EncoderRecipe | GANRecipe:
+    """Reads a recipe.
+
+    Args:
+        name: path of a YAML file, or the name of one in `folder`.
+        folder: where named recipes lie.
+        overrides: "field=value" or "field.key=value" strings, values in YAML.
+
+    Raises:
+        FileNotFoundError: no such recipe; the message lists those there are.
+        ValueError: a key that does not exist, a value of the wrong type or out of range.
+    """
+    path = _find(name, folder)
+    values = _read(path)
+    for override in overrides or []:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ValueError(f"{override!r} is no override: write field=value, e.g. steps=100")
+        nested = _yaml(value, f"override {override!r}")
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        values = _merge(values, nested)
+    return parse_recipe(values, where=str(path))
+
+
+def parse_recipe(values: dict, where: str = "recipe") -> EncoderRecipe | GANRecipe:
+    """Makes a recipe of plain values, checking every key and type."""
+    phase = values.get("phase")
+    if phase not in PHASES:
+        raise ValueError(f"{where}: phase is {phase!r}; it must be one of {', '.join(PHASES)}")
+    try:
+        return _build(PHASES[phase], values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def recipe_values(recipe: Recipe) -> dict:
+    """The plain values of a recipe, which `parse_recipe` turns into an equal one."""
+    values = dataclasses.asdict(recipe)
+    values["betas"] = list(recipe.betas)
+    return values
+
+
+def build_model_config(config_class: type[PreTrainedConfig], values: dict, **decided: object) -> PreTrainedConfig:
+    """Makes a model's config of a recipe's `model_config` and of the values that data or encoders decide.
+
+    Raises:
+        ValueError: a key that the config does not declare (the library itself would accept it silently), or a value it refuses.
+    """
+    _check_keys(config_class, values, "model_config")
+    try:
+        return config_class(**{**values, **decided})
+    except StrictDataclassError as error:
+        raise ValueError(f"model_config: {error.__cause__ or error}") from error
+
+
+def _check_keys(config_class: type[PreTrainedConfig], values: dict, prefix: str) -> None:
+    inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)}
+    known = [f.name for f in dataclasses.fields(config_class) if f.name not in inherited]
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{prefix} has no key {key!r}; {config_class.__name__} knows {', '.join(known)}{_hint(key, known)}")
+        if isinstance(value, dict) and key in config_class.sub_configs:
+            _check_keys(config_class.sub_configs[key], value, f"{prefix}.{key}")
+
+
+def _find(name: str, folder: Path | None) -> Path:
+    if Path(name).suffix in (".yaml", ".yml"):
+        if Path(name).is_file():
+            return Path(name)
+        raise FileNotFoundError(f"there is no recipe file {name}")
+    known = sorted(path.stem for path in folder.glob("*.yaml")) if folder else []
+    if name not in known:
+        raise FileNotFoundError(f"there is no recipe {name!r}; give a .yaml file or one of: {', '.join(known)}{_hint(name, known)}")
+    return folder / f"{name}.yaml"
+
+
+def _read(path: Path) -> dict:
+    values = _yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: a recipe is a mapping of fields to values")
+    base = values.pop("base", None)
+    return _merge(_read(_find(base, path.parent)), values) if base else values
+
+
+def _yaml(text: str, where: str):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not valid YAML: {error}") from error
+
+
+def _merge(base: dict, changes: dict) -> dict:
+    """Lays `changes` over `base`, mapping by mapping; null inside a nested mapping removes a key."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            nested = _merge(merged[key], value)
+            merged[key] = {k: v for k, v in nested.items() if v is not None}
+        else:
+            merged[key] = value
+    return merged
+
+
+def _build(cls, values: dict, prefix: str = ""):
+    """Makes the dataclass `cls` of plain values, with numbers and tuples in the declared types."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise ValueError(f"there is no field {prefix + str(key)!r}{_hint(key, fields)}")
+    for name, f in fields.items():
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ValueError(f"the field {prefix + name!r} is missing")
+    converted = {}
+    for key, value in values.items():
+        declared = fields[key].type
+        if declared is DataRecipe:
+            if not isinstance(value, dict):
+                raise ValueError(f"{key} is {value!r}; it must be a mapping")
+            value = _build(DataRecipe, value, "data.")
+        elif declared in (float, float | None):
+            value = _number(value)
+        elif declared == dict[str, float] and isinstance(value, dict):
+            value = {k: _number(v) for k, v in value.items() if v is not None}
+        elif declared == tuple[float, float] and isinstance(value, list):
+            value = tuple(_number(v) for v in value)
+        converted[key] = value
+    return cls(**converted)
+
+
+def _number(value):
+    """A float of what YAML reads as int or, for 2e-4 without a dot, as text; anything else is left for the type check."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return number if math.isfinite(number) else value
+    return value
+
+
+def _hint(name: str, known) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

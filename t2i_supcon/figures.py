@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 MARGIN, FONT_SIZE = 8, 13
+YARDSTICK = "_training_images"
 
 
 def labelled_grid(images: list[Image.Image], captions: list[str], columns: int = 4, min_width: int = 160) -> Image.Image:
@@ -45,7 +46,10 @@ def image_strip(images: list[Image.Image]) -> Image.Image:
 
 
 def plot_metrics(log: Path, output: Path) -> None:
-    """Plots every loss term and every evaluated number of a run's `metrics.jsonl` over the steps, one small plot each."""
+    """Plots every loss term and every evaluated number of a run's `metrics.jsonl` over the steps, one small plot each.
+
+    A number named like another plus `_training_images` is that one's yardstick: a dashed line in its plot.
+    """
     from matplotlib.figure import Figure
 
     curves = defaultdict(list)
@@ -54,13 +58,17 @@ def plot_metrics(log: Path, output: Path) -> None:
         for name, value in entry.items():
             if name not in ("step", "rows_per_second"):
                 curves[name].append((entry["step"], value))
+    yardsticks = {name.removesuffix(YARDSTICK): curves.pop(name)[-1][1] for name in list(curves) if name.endswith(YARDSTICK)}
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, (name, points) in zip(axes, curves.items()):
+    for (name, points), axis in zip(curves.items(), axes):
         steps, values = zip(*points)
         axis.plot(steps, values, marker="." if len(points) < 30 else None, linewidth=1)
+        if name in yardsticks:
+            axis.axhline(yardsticks[name], linestyle="--", linewidth=1, color="gray", label="training images")
+            axis.legend(fontsize=7)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)

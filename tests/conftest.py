@@ -1,0 +1,94 @@
+"""What several tests share: tiny networks, a tiny dataset on disk, and no network."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import io
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from t2i_supcon.data import build_tokenizer
+from t2i_supcon.models import GANS, DAMSMConfig, DAMSMModel
+
+CAPTIONS = ["a red circle", "a blue square on white", "the green triangle, a small one", "yellow star"]
+TINY = {
+    "ssagan": {"image_size": 16, "noise_dim": 6, "generator_channels": 4, "discriminator_channels": 4, "mask_channels": 5},
+}
+TINY_TEXT = {"embedding_dim": 7, "hidden_size": 8}
+TINY_IMAGE = {"hidden_size": 8, "image_size": 75, "channel_divisor": 16}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=GANS)
+def gan_name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def tokenizer():
+    return build_tokenizer(CAPTIONS, max_words=6)
+
+
+@pytest.fixture
+def encoders(tokenizer) -> DAMSMModel:
+    return DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": len(tokenizer)}, image_config=TINY_IMAGE)).eval()
+
+
+def tiny_config(name: str, vocab_size: int = 20):
+    return GANS[name].config(**TINY[name], text_config={**TINY_TEXT, "vocab_size": vocab_size})
+
+
+def picture(seed: int, size: int = 20) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
+
+
+def encoded(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def write_dataset(folder: Path, labels: list[int], split: str = "train", captions: list[list[str]] | None = None, images: list[bytes] | None = None) -> Path:
+    """Writes one Parquet shard in the row schema, drawn pictures and all."""
+    n = len(labels)
+    names = [f"class {i}" for i in range(max(labels) + 1)]
+    columns = {
+        "image": [{"bytes": images[i] if images else encoded(picture(i)), "path": None} for i in range(n)],
+        "captions": captions or [[CAPTIONS[i % len(CAPTIONS)], CAPTIONS[(i + 1) % len(CAPTIONS)]] for i in range(n)],
+        "label": labels,
+        "labels": [[label] for label in labels],
+        "bbox": [None] * n,
+        "image_id": [f"{split}-{i}" for i in range(n)],
+        "source": ["drawn"] * n,
+    }
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "captions": datasets.List(datasets.Value("string")),
+            "label": datasets.ClassLabel(names=names),
+            "labels": datasets.List(datasets.Value("int64")),
+            "bbox": datasets.List(datasets.Value("float32")),
+            "image_id": datasets.Value("string"),
+            "source": datasets.Value("string"),
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture
+def tiny_data(tmp_path) -> Path:
+    """24 training and 100 test rows in 3 classes."""
+    write_dataset(tmp_path / "data", [i % 3 for i in range(24)])
+    return write_dataset(tmp_path / "data", [i % 3 for i in range(100)], "test")

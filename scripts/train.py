@@ -1,7 +1,7 @@
 """Trains the encoders (phase 1) or a GAN (phase 2) from a recipe.
 
-    accelerate launch scripts/train.py --recipe damsm-emoji
-    accelerate launch scripts/train.py --recipe ssagan-emoji steps=2000
+accelerate launch scripts/train.py --recipe damsm-emoji
+accelerate launch scripts/train.py --recipe ssagan-emoji steps=2000
 """
 
 import argparse

@@ -1,7 +1,11 @@
-"""Text-to-image GANs with label-guided supervised contrastive learning. Importing this registers the Auto classes."""
+"""Text-to-image GANs with label-guided supervised contrastive learning.
 
+Importing this package registers its models with transformers' Auto classes and the "text-to-image" pipeline.
+"""
+
+from . import models
 from .models import *  # noqa: F403
-from .models import __all__ as _models
+from .pipeline import TextToImagePipeline
 
 __version__ = "0.1.0"
-__all__ = [*_models]
+__all__ = [*models.__all__, "TextToImagePipeline"]

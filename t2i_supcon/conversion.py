@@ -63,7 +63,11 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
         if key.endswith("num_batches_tracked"):
             renamed.setdefault(key, value)
     problems = [f"missing: {key}" for key in own if key not in renamed] + [f"left over: {key}" for key in renamed if key not in own]
-    problems += [f"{key} has shape {tuple(renamed[key].shape)}, expected {tuple(own[key].shape)}" for key in own if key in renamed and renamed[key].shape != own[key].shape]
+    problems += [
+        f"{key} has shape {tuple(renamed[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own
+        if key in renamed and renamed[key].shape != own[key].shape
+    ]
     if problems:
         raise ValueError(f"the file does not fit {arch} {part}:\n  " + "\n  ".join(problems))
     model.load_state_dict(renamed)

@@ -58,7 +58,9 @@ def encoded(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def write_dataset(folder: Path, labels: list[int], split: str = "train", captions: list[list[str]] | None = None, images: list[bytes] | None = None) -> Path:
+def write_dataset(
+    folder: Path, labels: list[int], split: str = "train", captions: list[list[str]] | None = None, images: list[bytes] | None = None
+) -> Path:
     """Writes one Parquet shard in the row schema, drawn pictures and all."""
     n = len(labels)
     names = [f"class {i}" for i in range(max(labels) + 1)]

@@ -33,7 +33,9 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False)
     def make_batches(start: int) -> DataLoader[Batch]:
         sampler = BatchSampler(labels, recipe.batch_size, recipe.seed, pairs, accelerator.process_index, accelerator.num_processes, start)
         collate = Collator(2 if pairs else 1, num_classes)
-        return DataLoader(samples, batch_sampler=sampler, collate_fn=collate, num_workers=recipe.data.workers, pin_memory=accelerator.device.type == "cuda")
+        return DataLoader(
+            samples, batch_sampler=sampler, collate_fn=collate, num_workers=recipe.data.workers, pin_memory=accelerator.device.type == "cuda"
+        )
 
     torch.manual_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
     loop.run(phase, make_batches, recipe, accelerator, folder, resume)

@@ -99,7 +99,9 @@ class EncoderPhase:
         images, texts = self._embed_held_out()
         chosen = evenly_spaced(len(images), 8)
         found = (F.normalize(texts[chosen], dim=-1) @ F.normalize(images, dim=-1).T).topk(5).indices.tolist()
-        return [image_strip([to_pil(self.evaluation[number]) for number in row]) for row in found], [self.evaluation.captions[number] for number in chosen]
+        return [image_strip([to_pil(self.evaluation[number]) for number in row]) for row in found], [
+            self.evaluation.captions[number] for number in chosen
+        ]
 
     def _embed_held_out(self) -> tuple[Tensor, Tensor]:
         towers, device = self.towers.eval(), self.accelerator.device

@@ -227,7 +227,9 @@ class GANPhase:
         self.accelerator.unwrap_model(self.discriminator).save_pretrained(folder / "discriminator")
 
     def _modules(self) -> dict[str, nn.Module]:
-        live = {name: self.accelerator.unwrap_model(module) for name, module in (("generator", self.generator), ("discriminator", self.discriminator))}
+        live = {
+            name: self.accelerator.unwrap_model(module) for name, module in (("generator", self.generator), ("discriminator", self.discriminator))
+        }
         return live | ({"ema": self.ema.module} if self.ema is not None else {})
 
     def state_dict(self) -> dict:

@@ -103,7 +103,9 @@ class Recipe(CheckedFields):
         unknown = set(self.loss_weights) - set(self.terms())
         if unknown:
             name = sorted(unknown)[0]
-            raise ValueError(f"loss_weights names {name!r}, but phase {self.phase!r} has the terms {', '.join(self.terms())}{_hint(name, self.terms())}")
+            raise ValueError(
+                f"loss_weights names {name!r}, but phase {self.phase!r} has the terms {', '.join(self.terms())}{_hint(name, self.terms())}"
+            )
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:

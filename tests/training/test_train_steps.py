@@ -1,0 +1,80 @@
+"""Whole training steps against steps recorded from the authors' training loop."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from golden.weights import Golden, stats
+from torch.testing import assert_close
+
+from t2i_supcon.conversion import CONVERSIONS, load_original, rename
+from t2i_supcon.data import Batch
+from t2i_supcon.training import GANPhase
+from t2i_supcon.training.recipe import parse_recipe
+
+SSAGAN = {
+    "phase": "gan",
+    "model": "ssagan",
+    "encoders": "given",
+    "batch_size": 3,
+    "sampling": "independent",
+    "loss_weights": {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.05, "sent": 0.05},
+    "generator_learning_rate": 1e-4,
+    "discriminator_learning_rate": 4e-4,
+    "betas": [0, 0.9],
+    "magp_step": "separate",
+    "gamma1": 5,
+    "gamma2": 5,
+    "gamma3": 10,
+    "channels_last": False,
+}
+
+
+def original_order(model, golden, prefix, part, select=lambda key: True):
+    """This model's tensors in the order of the original's state dict."""
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    names = [rename(key, CONVERSIONS["ssagan", part].rules) for key in golden.part(prefix) if select(key)]
+    return [own[name] for name in names]
+
+
+def is_parameter(key):
+    return "running_" not in key and "num_batches" not in key
+
+
+def test_two_steps_of_ssagan_equal_the_original():
+    golden = Golden("ssagan_train_steps")
+    generator = load_original("ssagan", "generator", golden.part("G/"))
+    discriminator = load_original("ssagan", "discriminator", golden.part("D/"))
+    text_encoder = load_original("ssagan", "text_encoder", golden.part("Etxt/"))
+    image_encoder = load_original("ssagan", "image_encoder", golden.part("Eimg/"), align_corners=False)
+    phase = GANPhase(parse_recipe(SSAGAN), Accelerator(), generator, discriminator, text_encoder, image_encoder)
+    lengths = golden.inputs["cap_lens"]
+    longest = int(lengths.max())
+    batch = Batch(
+        images=(golden.image("real_lo", 4),),
+        input_ids=golden.inputs["captions"][:, :longest],
+        attention_mask=(torch.arange(longest)[None] < lengths[:, None]).long(),
+        labels=golden.inputs["class_ids"],
+        captions=("",) * 3,
+        num_views=1,
+    )
+    torch.manual_seed(99)
+    first = {name: float(term) for name, term in phase.train_step(batch).items()}
+    expected = {key.removeprefix("step0."): value for key, value in golden.outputs.items() if key.startswith("step0.")}
+    assert first["d_adv"] == pytest.approx(float(expected["errD"]), rel=1e-4)
+    assert first["d_magp"] == pytest.approx(float(expected["d_loss"]), rel=1e-3)  # of the discriminator after its first Adam step
+    assert first["g_adv"] == pytest.approx(float(expected["errG"]), rel=1e-3)
+    assert 0.05 * (first["words"] + first["sent"]) == pytest.approx(float(expected["DAMSM"]), rel=1e-4)
+    grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", is_parameter))
+    assert_close(grads[:, 1], expected["G_grad_stats"][:, 1], rtol=1e-3, atol=1e-3 * float(expected["G_grad_stats"][:, 1].max()))
+
+    second = {name: float(term) for name, term in phase.train_step(batch).items()}
+    expected = {key.removeprefix("step1."): float(value) for key, value in golden.outputs.items() if key.startswith("step1.") and value.dim() == 0}
+    assert second["d_adv"] == pytest.approx(expected["errD"], rel=1e-3)
+    assert second["d_magp"] == pytest.approx(expected["d_loss"], rel=5e-3)
+    assert second["g_adv"] == pytest.approx(expected["errG"], rel=1e-3)
+    assert 0.05 * (second["words"] + second["sent"]) == pytest.approx(expected["DAMSM"], rel=1e-3)
+    for model, prefix, part in ((generator, "G", "generator"), (discriminator, "D", "discriminator")):
+        after = stats(original_order(model, golden, f"{prefix}/", part, is_parameter))
+        assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-3, atol=1e-3)
+    buffers = stats(original_order(generator, golden, "G/", "generator", lambda key: "running_" in key))
+    assert_close(buffers, golden.outputs["after.G.buffers.stats"], rtol=1e-3, atol=1e-3)

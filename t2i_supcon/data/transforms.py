@@ -14,19 +14,21 @@ class BrokenRowError(ValueError):
     """A row of a dataset that cannot be used; the message names the row and says why."""
 
 
-def decode_image(encoded: dict, where: str) -> Image.Image:
+def decode_image(encoded: dict | None, where: str) -> Image.Image:
     """Decodes an undecoded `datasets.Image` value to RGB, transparent pixels on white.
 
     Raises:
         BrokenRowError: missing or undecodable bytes; `where` names the row in the message.
     """
+    if encoded is None or (encoded["bytes"] is None and encoded["path"] is None):
+        raise BrokenRowError(f"{where}: it has no image")
     try:
         image = Image.open(io.BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else encoded["path"])
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BrokenRowError(f"{where}: the image cannot be decoded ({error})") from error
 
 

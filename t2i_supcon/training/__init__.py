@@ -34,7 +34,12 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False)
         sampler = BatchSampler(labels, recipe.batch_size, recipe.seed, pairs, accelerator.process_index, accelerator.num_processes, start)
         collate = Collator(2 if pairs else 1, num_classes)
         return DataLoader(
-            samples, batch_sampler=sampler, collate_fn=collate, num_workers=recipe.data.workers, pin_memory=accelerator.device.type == "cuda"
+            samples,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=recipe.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
+            generator=torch.Generator(),  # of its own, so that starting a loader draws nothing from the training's random numbers
         )
 
     torch.manual_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs

@@ -1,0 +1,86 @@
+"""Rows from disk, and the embedded data."""
+
+import datasets
+import pytest
+import torch
+from conftest import CAPTIONS, encoded, picture, write_dataset
+
+from t2i_supcon.data import BrokenRowError, Collator, EvaluationRows, TrainingRows, build_tokenizer, check_captions, load_rows
+
+
+def test_the_embedded_data_is_whole():
+    train, test = load_rows("emoji", "train"), load_rows("emoji", "test")
+    assert (len(train), len(test)) == (5607, 1021)
+    assert train.features["label"].num_classes == 98 and train.features == test.features
+    check_captions(train)
+    known = {caption for captions in train["captions"] for caption in captions}
+    assert not known & {caption for captions in test["captions"] for caption in captions}
+    assert not set(train["image_id"]) & set(test["image_id"])
+
+
+def test_every_embedded_image_decodes_to_64_pixels():
+    rows = load_rows("emoji", "test")
+    held_out = EvaluationRows(rows, build_tokenizer((c for captions in rows["captions"] for c in captions), 18), 64)
+    for number in range(0, len(held_out), 17):
+        image = held_out[number]
+        assert image.shape == (3, 64, 64) and image.min() >= -1 and image.max() <= 1
+
+
+def test_a_draw_is_the_same_whoever_asks(tiny_data, tokenizer):
+    rows = load_rows(str(tiny_data), "train")
+    first, second = (TrainingRows(rows, tokenizer, (8, 16), seed=5, random_crop=True, flip=True) for _ in range(2))
+    a, b = first[3, 100], second[3, 100]
+    assert a["caption"] == b["caption"] and all(torch.equal(x, y) for x, y in zip(a["images"], b["images"]))
+    assert len({first[3, draw]["caption"] for draw in range(20)}) == 2
+
+
+@pytest.mark.parametrize("rule", ["first", "random_subset"])
+def test_long_captions_are_cut_by_the_stated_rule(tmp_path, rule):
+    words = [chr(ord("a") + i) for i in range(12)]
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[[" ".join(words)]] * 2)), "train")
+    tokenizer = build_tokenizer([" ".join(words)], 5)
+    drawn = {tuple(TrainingRows(rows, tokenizer, (8,), 0, long_captions=rule)[0, draw]["input_ids"]) for draw in range(10)}
+    whole = tokenizer(" ".join(words))["input_ids"]
+    assert all(len(ids) == 5 and list(ids) == sorted(ids, key=whole.index) for ids in drawn)
+    assert (len(drawn) == 1 and drawn == {tuple(whole[:5])}) if rule == "first" else len(drawn) > 3
+
+
+def test_collate_pads_and_marks_real_words(tiny_data, tokenizer):
+    samples = TrainingRows(load_rows(str(tiny_data), "train"), tokenizer, (8, 16), 0)
+    batch = Collator(2)([samples[n, n] for n in range(4)])
+    assert [tuple(scale.shape) for scale in batch.images] == [(4, 3, 8, 8), (4, 3, 16, 16)]
+    for row, caption in enumerate(batch.captions):
+        ids = tokenizer(caption)["input_ids"][: tokenizer.model_max_length]
+        assert batch.input_ids[row, : len(ids)].tolist() == ids
+        assert batch.attention_mask[row].tolist() == [1] * len(ids) + [0] * (batch.input_ids.shape[1] - len(ids))
+    assert batch.labels.tolist() == [0, 1, 2, 0]
+    assert Collator(2, num_classes=4)([samples[n, n] for n in range(2)]).labels.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
+
+
+def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[["unseen", "red", "blue"], ["red", "zzz", "blue"]])), "train")
+    assert EvaluationRows(rows, build_tokenizer(["red blue"], 5), 8).captions == ["red", "blue"]
+    with pytest.raises(BrokenRowError, match=r"row 0 \(train-0\): no word of its 3 captions"):
+        EvaluationRows(rows, build_tokenizer(["green"], 5), 8)
+
+
+def test_a_broken_image_names_its_row(tmp_path, tokenizer):
+    good = encoded(picture(0))
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0, 0], images=[good, good[:60], good])), "train")
+    with pytest.raises(BrokenRowError, match=r"row 1 \(train-1\): the image cannot be decoded"):
+        TrainingRows(rows, tokenizer, (8,), 0)[1, 0]
+
+
+@pytest.mark.parametrize(("captions", "message"), [([], "it has no caption"), (["fine", "..."], "'...' holds no word"), ([""], "'' holds no word")])
+def test_empty_captions_are_refused(tmp_path, captions, message):
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[CAPTIONS, captions])), "train")
+    with pytest.raises(BrokenRowError, match=rf"row 1 \(train-1\): .*{message}"):
+        check_captions(rows)
+
+
+def test_missing_files_and_columns_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file train-"):
+        load_rows(str(tmp_path), "train")
+    datasets.Dataset.from_dict({"image": [None], "text": ["x"]}).to_parquet(tmp_path / "train-0.parquet")
+    with pytest.raises(ValueError, match="column 'captions' is missing"):
+        load_rows(str(tmp_path), "train")

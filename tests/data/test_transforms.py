@@ -1,0 +1,70 @@
+"""Images to tensors."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from conftest import encoded, picture
+from PIL import Image
+from torch.testing import assert_close
+
+from t2i_supcon.data import BrokenRowError, decode_image, image_pyramid, to_pil
+from t2i_supcon.data.transforms import crop_to_bbox
+
+
+def test_an_image_of_the_right_size_keeps_its_pixels():
+    image = picture(0, 16)
+    (tensor,) = image_pyramid(image, (16,))
+    assert_close(tensor, torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1)
+    assert np.array_equal(np.array(to_pil(tensor)), np.array(image))
+
+
+def test_the_centre_of_a_wide_image_is_taken_when_nothing_is_random():
+    image = Image.new("RGB", (60, 20), "red")
+    image.paste("blue", (20, 0, 40, 20))
+    (tensor,) = image_pyramid(image, (20,))
+    assert_close(tensor, torch.tensor([-1.0, -1.0, 1.0])[:, None, None].expand(3, 20, 20))
+
+
+def test_every_scale_shows_the_same_square():
+    low, high = image_pyramid(picture(1, 40), (8, 16), rng=np.random.default_rng(0), random_crop=True, flip=True)
+    assert low.shape == (3, 8, 8) and high.shape == (3, 16, 16)
+    assert_close(np.array(to_pil(high).resize((8, 8), Image.Resampling.BILINEAR)), np.array(to_pil(low)))
+
+
+def test_random_choices_follow_the_generator():
+    image = picture(2, 40)
+    draws = [image_pyramid(image, (16,), rng=np.random.default_rng(seed), random_crop=True, flip=True)[0] for seed in (0, 0, *range(1, 9))]
+    assert torch.equal(draws[0], draws[1])
+    assert len({tuple(draw.flatten().tolist()) for draw in draws}) > 4
+    flipped = [image_pyramid(image, (40,), rng=np.random.default_rng(seed), flip=True)[0] for seed in range(20)]
+    plain = image_pyramid(image, (40,))[0]
+    mirrored = sum(torch.equal(f, plain.flip(2)) for f in flipped)
+    assert 0 < mirrored < 20 and mirrored + sum(torch.equal(f, plain) for f in flipped) == 20
+
+
+def test_bbox_crop_by_hand():
+    image = picture(3, 100)
+    # centre (40, 45), half side int(0.75 * 30) = 22
+    assert np.array_equal(np.array(crop_to_bbox(image, [30.7, 30.2, 20.0, 30.9])), np.array(image)[23:67, 18:62])
+    assert crop_to_bbox(image, [0, 0, 10, 10]).size == (12, 12)  # clipped at the corner
+
+
+def test_transparent_pixels_become_white():
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    assert decode_image({"bytes": file.getvalue(), "path": None}, "row").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("bad", [b"", b"no image", encoded(picture(0))[:-40]])
+def test_broken_images_are_named(bad):
+    with pytest.raises(BrokenRowError, match=r"row 7 \(bird-7\): the image cannot be decoded"):
+        decode_image({"bytes": bad, "path": None}, "row 7 (bird-7)")
+
+
+@pytest.mark.parametrize("missing", [None, {"bytes": None, "path": None}])
+def test_missing_images_are_named(missing):
+    with pytest.raises(BrokenRowError, match=r"row 7 \(bird-7\): it has no image"):
+        decode_image(missing, "row 7 (bird-7)")

@@ -1,0 +1,79 @@
+"""The scripts as people run them: help, a run from training to a picture, one clear line for each mistake."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY, TINY_IMAGE, TINY_TEXT
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command, cwd=ROOT):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("script", ["train", "generate"])
+def test_help_is_for_newcomers(script):
+    result = run(f"scripts/{script}.py", "--help")
+    assert result.returncode == 0
+    assert f"scripts/{script}.py --" in result.stdout  # an example to copy
+    assert len(result.stdout) > 400
+
+
+def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
+    every = {"log_every": 1, "sample_every": 9, "eval_every": 9, "checkpoint_every": 9}
+    phase1 = {
+        "phase": "encoders",
+        "model_config": {"text_config": TINY_TEXT, "image_config": TINY_IMAGE},
+        "image_size": 16,
+        "data": {"name": str(tiny_data)},
+        "steps": 2,
+        "batch_size": 4,
+        "loss_weights": {"words": 1, "sent": 1, "supcon": 1},
+    }
+    phase2 = {
+        "phase": "gan",
+        "model": "ssagan",
+        "encoders": str(tmp_path / "encoders" / "model"),
+        "model_config": TINY["ssagan"],
+        "data": {"name": str(tiny_data)},
+        "steps": 9,
+        "batch_size": 4,
+        "loss_weights": {"d_adv": 1, "g_adv": 1, "supcon": 1},
+    }
+    launch = ("-m", "accelerate.commands.launch", "--num_processes", 1, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
+    for name, recipe in (("encoders", phase1), ("gan", phase2)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe | every))
+    result = run(*launch, "scripts/train.py", "--recipe", tmp_path / "encoders.yaml", "--output-dir", tmp_path / "encoders")
+    assert result.returncode == 0, result.stderr
+    result = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan", "steps=2")
+    assert result.returncode == 0, result.stderr
+    assert "2/2" in result.stderr and "rows/s" in result.stderr and "supcon" in result.stderr  # the progress bar
+    again = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan")
+    assert again.returncode != 0 and again.stderr.strip().splitlines()[-1].startswith("error: ") and "--resume" in again.stderr
+    grid = tmp_path / "grid.png"
+    result = run("scripts/generate.py", "--model", tmp_path / "gan" / "model", "--prompt", "a red star", "--images-per-prompt", 2, "--output", grid)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(grid).width >= 160
+    result = run("scripts/generate.py", "--model", tmp_path / "gan" / "model", "--prompt", "zebra")
+    assert result.returncode != 0 and "no word of the prompt 'zebra'" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("scripts/train.py", "--recipe", "none"), "there is no recipe 'none'"),
+        (("scripts/train.py", "--recipe", "damsm-emoji", "stpes=3"), "did you mean 'steps'"),
+        (("scripts/generate.py", "--model", "x"), "give --prompt or --prompts-file"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message):
+    result = run(*arguments)
+    assert result.returncode != 0
+    assert message in result.stderr and "Traceback" not in result.stderr

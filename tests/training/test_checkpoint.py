@@ -1,0 +1,74 @@
+"""Checkpoints: complete or absent."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, new_folder, restore_module, save_checkpoint
+
+
+def test_the_newest_are_kept(tmp_path):
+    for step in (5, 10, 100):
+        save_checkpoint(tmp_path, step, {"step": step, "x": torch.tensor([step])}, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000010", "step-00000100"]
+    assert load_checkpoint(list_checkpoints(tmp_path)[-1]) == {"step": 100, "x": torch.tensor([100])}
+
+
+def test_a_failed_write_leaves_the_old_one(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1}, keep=1)
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        save_checkpoint(tmp_path, 2, {"step": lambda: 2}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert load_checkpoint(list_checkpoints(tmp_path)[-1]) == {"step": 1}
+
+
+def test_a_half_written_folder_is_never_taken_for_a_checkpoint(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1}, keep=2)
+    partial = tmp_path / ".partial-step-00000002"  # as a killed process leaves it
+    partial.mkdir()
+    (partial / "state.pt").write_bytes(b"half")
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
+    save_checkpoint(tmp_path, 2, {"step": 2}, keep=2)
+    assert load_checkpoint(list_checkpoints(tmp_path)[-1]) == {"step": 2}
+
+
+def test_code_in_a_checkpoint_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    folder = tmp_path / "step-00000001"
+    folder.mkdir()
+    with open(folder / "state.pt", "wb") as file:
+        torch.save(Evil(), file)
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(folder)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_new_folder_replaces_whole_or_not_at_all(tmp_path):
+    final = tmp_path / "model"
+    with new_folder(final) as partial:
+        (partial / "a").write_text("1")
+    with pytest.raises(RuntimeError), new_folder(final) as partial:
+        (partial / "a").write_text("2")
+        raise RuntimeError
+    assert (final / "a").read_text() == "1" and [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": torch.zeros(2, 3)}, "net lacks bias"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "extra": torch.zeros(1)}, "unknown tensor extra"),
+        ({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, r"net.weight has shape \(2, 4\) there and \(2, 3\) here"),
+    ],
+)
+def test_a_checkpoint_of_other_sizes_is_refused_untouched(state, message):
+    module = nn.Linear(3, 2)
+    before = module.weight.clone()
+    with pytest.raises(ValueError, match=message):
+        restore_module(module, state, "net")
+    assert torch.equal(module.weight, before)

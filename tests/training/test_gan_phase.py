@@ -1,0 +1,109 @@
+"""Phase 2's promises beyond the recorded steps: who is trained, who is frozen, what is computed."""
+
+import copy
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import tiny_config
+from torch.testing import assert_close
+
+from t2i_supcon.data import Batch
+from t2i_supcon.models import GANS
+from t2i_supcon.training import GANPhase
+from t2i_supcon.training.recipe import parse_recipe
+
+WEIGHTS = {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
+
+
+def make_phase(encoders, **changes):
+    config = tiny_config("ssagan", encoders.config.text_config.vocab_size)
+    values = {"phase": "gan", "model": "ssagan", "encoders": "given", "batch_size": 4, "loss_weights": WEIGHTS, "magp_step": "joint"}
+    gan = GANS["ssagan"]
+    networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
+    return GANPhase(parse_recipe(values | changes), Accelerator(), *networks)
+
+
+@pytest.fixture
+def batch():
+    ids = torch.tensor([[1, 2, 3], [4, 5, 0], [2, 3, 0], [1, 5, 6]])
+    return Batch((torch.rand(4, 3, 16, 16) * 2 - 1,), ids, (ids > 0).long(), torch.tensor([0, 1, 0, 1]), ("",) * 4, 2)
+
+
+@pytest.mark.parametrize("magp_step", ["joint", "separate"])
+def test_both_players_move_and_the_encoders_do_not(encoders, batch, magp_step):
+    phase = make_phase(encoders, magp_step=magp_step)
+    before = copy.deepcopy([m.state_dict() for m in (phase.generator, phase.discriminator, encoders)])
+    terms = phase.train_step(batch)
+    assert terms.keys() == WEIGHTS.keys()
+    for module, old, moves in zip((phase.generator, phase.discriminator, encoders), before, (True, True, False)):
+        changed = [key for key, value in module.state_dict().items() if not torch.equal(value, old[key])]
+        assert bool(changed) == moves
+    assert not encoders.training and not any(p.requires_grad for p in encoders.parameters())
+    assert all(p.grad is None for p in encoders.parameters())
+
+
+def test_the_generators_step_leaves_no_gradient_in_the_discriminator(encoders, batch):
+    phase = make_phase(encoders)
+    text = phase.text_encoder(batch.input_ids, batch.attention_mask)
+    fake = phase.generator(torch.randn(4, 6), text.sent_emb).images
+    phase.d_optimizer.zero_grad()
+    phase.generator_step(batch, text, fake)
+    assert all(p.grad is None for p in phase.discriminator.parameters())
+    assert all(p.requires_grad for n, p in phase.discriminator.named_parameters() if "shortcut" not in n)
+
+
+def test_joint_and_separate_penalties_agree_before_any_update(encoders, batch):
+    """With learning rates of zero the separate penalty is taken of the same discriminator as the joint one."""
+    terms = []
+    for magp_step in ("joint", "separate"):
+        torch.manual_seed(1)
+        phase = make_phase(encoders, magp_step=magp_step, discriminator_learning_rate=0.0)
+        torch.manual_seed(2)
+        terms.append(phase.train_step(batch)["d_magp"])
+    assert_close(*terms)
+
+
+def test_the_lazy_penalty_is_weighted_up(encoders, batch):
+    torch.manual_seed(1)
+    every = make_phase(encoders, discriminator_learning_rate=0.0)
+    torch.manual_seed(1)
+    lazy = make_phase(encoders, discriminator_learning_rate=0.0, magp_every=3)
+    first, lazy_first = every.train_step(batch)["d_magp"], lazy.train_step(batch)["d_magp"]
+    assert_close(3 * first, lazy_first)
+    assert "d_magp" not in lazy.train_step(batch) and "d_magp" not in lazy.train_step(batch)
+    assert "d_magp" in lazy.train_step(batch)
+
+
+def test_ema_follows_and_is_what_is_drawn(encoders, batch, tokenizer):
+    phase = make_phase(encoders, ema_decay=0.5)
+    phase.tokenizer = tokenizer
+    start = {name: p.clone() for name, p in phase.generator.named_parameters()}
+    phase.train_step(batch)
+    for name, p in phase.ema.module.named_parameters():
+        assert_close(p, (start[name] + dict(phase.generator.named_parameters())[name]) / 2)
+    for mine, theirs in zip(phase.ema.module.buffers(), phase.generator.buffers()):
+        assert torch.equal(mine, theirs)
+    noise = torch.randn(1, 6)
+    text = phase.text_encoder(**tokenizer(["a red star"], return_tensors="pt", return_token_type_ids=False))
+    assert_close(phase.draw(["a red star"], noise), phase.ema.module(noise, text.sent_emb).images[-1])
+    assert phase.generator.training
+
+
+def test_absent_weights_leave_their_networks_alone(encoders, batch):
+    phase = make_phase(encoders, loss_weights={"d_adv": 1, "g_adv": 1})
+
+    def never(*_):
+        raise AssertionError("the image encoder ran although no weight asks for it")
+
+    phase.image_encoder.register_forward_hook(never)
+    assert phase.train_step(batch).keys() == {"d_adv", "g_adv"}
+
+
+def test_missing_encoders_say_what_to_do(tmp_path):
+    recipe = parse_recipe({"phase": "gan", "model": "ssagan", "encoders": str(tmp_path / "none"), "loss_weights": WEIGHTS})
+    with pytest.raises(ValueError, match="train phase 1 first"):
+        GANPhase.from_recipe(recipe, Accelerator(), None, None)
+    recipe = parse_recipe({"phase": "gan", "model": "biggan", "encoders": "x", "loss_weights": WEIGHTS})
+    with pytest.raises(ValueError, match="model is 'biggan'; it must be one of ssagan"):
+        GANPhase.from_recipe(recipe, Accelerator(), None, None)

@@ -1,0 +1,147 @@
+"""Whole runs on a tiny dataset: what they leave behind, and that a stopped run goes on as if it had not been."""
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import TINY, TINY_IMAGE, TINY_TEXT, write_dataset
+from PIL import Image
+from transformers import AutoModel, AutoTokenizer
+
+from t2i_supcon.data import BrokenRowError
+from t2i_supcon.models import DAMSMModel, SSAGANForTextToImage
+from t2i_supcon.training import train
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
+from t2i_supcon.training.recipe import parse_recipe
+
+EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
+
+
+def encoder_recipe(data, **changes):
+    values = {
+        "phase": "encoders",
+        "model_config": {"text_config": TINY_TEXT, "image_config": TINY_IMAGE},
+        "image_size": 16,
+        "data": {"name": str(data), "random_crop": True, "flip": True},
+        "steps": 7,
+        "batch_size": 8,
+        "loss_weights": {"words": 1, "sent": 1, "supcon": 1},
+        "lr_schedule": "cosine",
+    }
+    return parse_recipe(values | EVERY | changes)
+
+
+def gan_recipe(data, encoders, **changes):
+    values = {
+        "phase": "gan",
+        "model": "ssagan",
+        "encoders": str(encoders),
+        "model_config": TINY["ssagan"],
+        "data": {"name": str(data)},
+        "steps": 7,
+        "batch_size": 8,
+        "loss_weights": {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1},
+        "magp_every": 2,
+        "ema_decay": 0.9,
+        "augmentation": ["translation", "cutout"],
+    }
+    return parse_recipe(values | EVERY | changes)
+
+
+@pytest.fixture
+def phase1(tiny_data, tmp_path):
+    train(encoder_recipe(tiny_data), tmp_path / "phase1")
+    return tmp_path / "phase1"
+
+
+def entries(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def states_equal(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(states_equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(states_equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, capsys):
+    recipe = gan_recipe(tiny_data, phase1 / "model")
+    train(recipe, tmp_path / "phase2")
+    printed = capsys.readouterr().out
+    assert "not FID" in printed and "chance" in printed and str(tmp_path / "phase2" / "model") in printed
+    for folder, terms in ((phase1, {"words", "sent", "supcon"}), (tmp_path / "phase2", {"d_adv", "d_magp", "g_adv", "words", "sent", "supcon"})):
+        logged = entries(folder)
+        assert [e["step"] for e in logged if "words" in e] == [2, 4, 6, 7]
+        assert [e["step"] for e in logged if "eval/recall@1" in e] == [0, 4, 7]
+        assert terms <= set().union(*logged)
+        for picture in ("metrics.png", "samples/step-00000004.png", "samples/step-00000007.png"):
+            assert Image.open(folder / picture).size > (100, 50)
+    assert isinstance(AutoModel.from_pretrained(phase1 / "model"), DAMSMModel)
+    model = SSAGANForTextToImage.from_pretrained(tmp_path / "phase2" / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "phase2" / "model")
+    encoders = DAMSMModel.from_pretrained(phase1 / "model")
+    for name, value in encoders.text_encoder.state_dict().items():
+        assert torch.equal(value, model.text_encoder.state_dict()[name])  # frozen all the way
+    checkpoint = load_checkpoint(list_checkpoints(tmp_path / "phase2" / "checkpoints")[-1])
+    for name, value in checkpoint["phase"]["modules"]["ema"].items():
+        assert torch.equal(value, model.generator.state_dict()[name])
+    assert model.generate(tokenizer(["a red star"], return_tensors="pt")["input_ids"]).images[-1].shape == (1, 3, 16, 16)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(recipe, tmp_path / "phase2")
+
+
+@pytest.mark.parametrize("phase", ["encoders", "gan"])
+def test_a_resumed_run_equals_one_never_stopped(tiny_data, phase1, tmp_path, phase):
+    recipe = encoder_recipe(tiny_data) if phase == "encoders" else gan_recipe(tiny_data, phase1 / "model")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, whole)
+    train(recipe, broken)
+    for path in list_checkpoints(broken / "checkpoints")[1:]:  # as if killed between steps 3 and 6
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    train(recipe, broken, resume=True)
+    a, b = (load_checkpoint(list_checkpoints(folder / "checkpoints")[-1]) for folder in (whole, broken))
+    assert a["step"] == 7 and states_equal(a, b)
+    plain = [[{name: value for name, value in e.items() if name != "rows_per_second"} for e in entries(folder)] for folder in (whole, broken)]
+    assert plain[0] == plain[1]
+
+
+def test_resume_with_other_sizes_is_refused(tiny_data, phase1):
+    bigger = encoder_recipe(tiny_data, model_config={"text_config": {**TINY_TEXT, "embedding_dim": 9}, "image_config": TINY_IMAGE})
+    before = sorted(path.name for path in (phase1 / "checkpoints").iterdir())
+    with pytest.raises(ValueError, match=r"model.text_encoder.embedding.weight has shape \(\d+, 7\) there and \(\d+, 9\) here"):
+        train(bigger, phase1, resume=True)
+    assert sorted(path.name for path in (phase1 / "checkpoints").iterdir()) == before
+
+
+def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):
+    train(encoder_recipe(tiny_data, sampling="independent", loss_weights={"words": 1, "sent": 1}, steps=2), tmp_path / "run")
+    assert not any("supcon" in e for e in entries(tmp_path / "run"))
+
+
+def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path, tiny_data):
+    write_dataset(tmp_path / "bad", [0] * 8, images=None)
+    write_dataset(tmp_path / "bad", [0] * 100, "test")
+    good = encoder_recipe(tmp_path / "bad", steps=3, batch_size=4)
+    train(good, tmp_path / "run")
+    write_dataset(tmp_path / "bad", [0] * 8, images=[b"broken"] * 8)
+    with pytest.raises(BrokenRowError, match=r"row \d \(train-\d\): the image cannot be decoded"):
+        train(encoder_recipe(tmp_path / "bad", steps=9, batch_size=4), tmp_path / "run", resume=True)
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
+
+
+def test_the_learning_rate_follows_the_schedule(tiny_data, phase1):
+    rates = [load_checkpoint(path)["phase"]["schedule"]["_last_lr"][0] for path in list_checkpoints(phase1 / "checkpoints")]
+    half = (1 + torch.cos(torch.tensor(torch.pi * 3 / 7))) / 2
+    assert rates[0] == pytest.approx(2e-3 * float(half)) and rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):
+    train(encoder_recipe(tiny_data, train_trunk=False), tmp_path / "run")
+    first, last = (load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[i])["phase"]["model"] for i in (0, -1))
+    moved = {re.sub(r"\..*", "", key.removeprefix("image_encoder.")) for key in first if key.endswith("weight") and not torch.equal(first[key], last[key])}
+    assert moved == {"text_encoder", "region_head", "image_head"}

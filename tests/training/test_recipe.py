@@ -1,0 +1,101 @@
+"""Recipes: every shipped one builds, every mistake is one clear sentence."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from t2i_supcon.models import GANS, DAMSMConfig
+from t2i_supcon.training import EncoderRecipe, GANRecipe, load_recipe
+from t2i_supcon.training.recipe import DataRecipe, build_model_config, parse_recipe, recipe_values
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "scripts" / "recipes"
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_recipes_build(name):
+    recipe = load_recipe(name, RECIPES)
+    assert parse_recipe(recipe_values(recipe)) == recipe
+    config_class = GANS[recipe.model].config if recipe.phase == "gan" else DAMSMConfig
+    build_model_config(config_class, recipe.model_config)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("-baseline")])
+def test_a_baseline_differs_in_method_only(name):
+    full, baseline = (recipe_values(load_recipe(n, RECIPES)) for n in (name, f"{name}-baseline"))
+    assert "supcon" in full["loss_weights"] and full["sampling"] == "pairs"
+    assert full["loss_weights"].pop("supcon") > 0
+    if "encoders" in full:
+        assert baseline.pop("encoders") == full.pop("encoders").replace("/model", "-baseline/model")
+    assert baseline == full | {"sampling": "independent"}
+
+
+def test_values_are_read_as_people_write_them(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: other\nlearning_rate: 2e-4\nloss_weights: {words: 1, supcon: null}\n")
+    (tmp_path / "other.yaml").write_text("phase: encoders\nloss_weights: {sent: 1, supcon: 3}\nbetas: [0, 1e-1]\n")
+    recipe = load_recipe(str(path), overrides=["steps=7", "data.max_words=4", "loss_weights.sent=0.5"])
+    assert isinstance(recipe, EncoderRecipe)
+    assert recipe.learning_rate == 2e-4 and recipe.betas == (0.0, 0.1) and recipe.steps == 7 and recipe.data.max_words == 4
+    assert recipe.loss_weights == {"words": 1.0, "sent": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stpes=3", "no field 'stpes' .did you mean 'steps'"),
+        ("data.nme=x", "no field 'data.nme' .did you mean 'name'"),
+        ("steps=many", "'steps' expected int, got str"),
+        ("steps=0", "steps is 0; it must be at least 1"),
+        ("batch_size=5", "batch_size is 5; pairs need an even number"),
+        ("loss_weights.supcn=1", "'supcn', but phase 'gan' has the terms .*did you mean 'supcon'"),
+        ("sampling=triples", "'sampling' expected one of"),
+        ("phase=third", "phase is 'third'"),
+        ("magp_every=0", "magp_every is 0"),
+        ("steps", "'steps' is no override"),
+        ("steps=[", "not valid YAML"),
+        ("data=3", "data is 3; it must be a mapping"),
+    ],
+)
+def test_mistakes_are_named(override, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe("ssagan-emoji", RECIPES, [override])
+
+
+def test_unknown_recipes_list_the_known(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no recipe 'ssagan-emojy'.*damsm-emoji.*did you mean 'ssagan-emoji'"):
+        load_recipe("ssagan-emojy", RECIPES)
+    with pytest.raises(FileNotFoundError, match="no recipe file"):
+        load_recipe(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_sise": 64}, "model_config has no key 'image_sise'.*did you mean 'image_size'"),
+        ({"text_config": {"hiden_size": 4}}, "model_config.text_config has no key 'hiden_size'"),
+        ({"image_size": "big"}, "image_size"),
+        ({"image_size": 48}, "image_size is 48"),
+    ],
+)
+def test_architecture_mistakes_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        build_model_config(GANS["ssagan"].config, values)
+
+
+def test_every_field_is_read_somewhere():
+    source = "\n".join(path.read_text() for path in (ROOT / "t2i_supcon" / "training").glob("*.py"))
+    for recipe_class in (EncoderRecipe, GANRecipe, DataRecipe):
+        for field in dataclasses.fields(recipe_class):
+            if field.name != "phase":
+                assert re.search(rf"(recipe|data)\.{field.name}\b", source), f"nothing reads {field.name}"
+
+
+def test_shipped_recipes_are_yaml_mappings_with_a_first_line_that_says_what_they_are():
+    for name in NAMES:
+        text = (RECIPES / f"{name}.yaml").read_text()
+        assert text.startswith("# ") and isinstance(yaml.safe_load(text), dict)

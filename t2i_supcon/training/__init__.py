@@ -18,6 +18,11 @@ __all__ = ["EncoderPhase", "EncoderRecipe", "GANPhase", "GANRecipe", "load_recip
 def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False) -> None:
     """Runs a recipe from data to saved model; see `loop.run` for what it leaves in `folder` and the errors it raises."""
     accelerator = Accelerator()
+    if accelerator.num_processes > 1 or accelerator.gradient_accumulation_steps > 1:
+        raise ValueError(
+            f"launched with {accelerator.num_processes} processes and {accelerator.gradient_accumulation_steps} accumulation steps; "
+            "training supports one process and one step for now: the contrastive terms need all rows of a batch together"
+        )
     torch.manual_seed(recipe.seed)
     rows, held_out = load_rows(recipe.data.name, "train"), load_rows(recipe.data.name, "test")
     check_captions(rows)

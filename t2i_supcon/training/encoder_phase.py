@@ -64,15 +64,13 @@ class EncoderPhase:
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; returns the unweighted terms."""
-        with self.accelerator.accumulate(self.model):
-            text, images = self.model(batch.input_ids, batch.attention_mask, batch.images[-1])
-            terms = matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
-            terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
-            self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
-            if self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        text, images = self.model(batch.input_ids, batch.attention_mask, batch.images[-1])
+        terms = matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
+        terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
+        self.accelerator.clip_grad_norm_(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip)
+        self.optimizer.step()
         self.schedule.step()
         return {name: term.detach() for name, term in terms.items()}
 

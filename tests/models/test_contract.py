@@ -83,7 +83,7 @@ def test_gradients_reach_every_trainable_parameter(gan_name):
     gan, config, model = build(gan_name)
     discriminator = gan.discriminator(config)
     for module in (model, discriminator):
-        for name, parameter in module.named_parameters():  # leave the points where zero-initialised branches block gradients
+        for parameter in module.parameters():  # leave the points where zero-initialised branches block gradients
             with torch.no_grad():
                 parameter.add_(0.05 * torch.randn_like(parameter))
     model.train()

@@ -63,7 +63,7 @@ def restore_module(module: nn.Module, state: dict, name: str) -> None:
         ValueError: a tensor is missing, unknown or of another shape; nothing has been changed then.
     """
     own = module.state_dict()
-    for key in own.keys() | state.keys():
+    for key in {**own, **state}:
         if key not in state or key not in own:
             raise ValueError(f"the checkpoint does not fit the recipe: {name} {'lacks' if key not in state else 'has the unknown tensor'} {key}")
         if own[key].shape != state[key].shape:

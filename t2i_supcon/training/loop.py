@@ -37,65 +37,74 @@ def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, a
         ValueError: the checkpoint does not fit the recipe.
     """
     log = folder / "metrics.jsonl"
-    checkpoints = list_checkpoints(folder / "checkpoints")
     if log.exists() and not resume:
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or choose another --output-dir")
-    step, window = 0, Window()
-    if checkpoints:
-        state = load_checkpoint(checkpoints[-1])
-        phase.load_state_dict(state["phase"])
-        step, window = state["step"], Window(state["sums"], state["count"])
-        torch.set_rng_state(state["rng"][accelerator.process_index])
+    step, window = _restore(phase, accelerator, folder)
     if accelerator.is_main_process:
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
-        _cut_log(log, step if checkpoints else -1)
+        _cut_log(log, step)
     if step == 0:
         _evaluate(phase, accelerator, log, 0)
 
     batches = iter(make_batches(step))
     bar = tqdm(total=recipe.steps, initial=step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True)
-    started = time.perf_counter()
     while step < recipe.steps:
+        started = time.perf_counter()
         batch = next(batches).to(accelerator.device)
-        window.add(phase.train_step(batch))
+        window.add(phase.train_step(batch), len(batch) * accelerator.num_processes, time.perf_counter() - started)
         step += 1
         bar.update()
         last = step == recipe.steps
-        if accelerator.is_main_process and (step % recipe.log_every == 0 or last):
-            terms = window.means()
-            rate = window.count * len(batch) * accelerator.num_processes / (time.perf_counter() - started)
-            _log(log, {"step": step, **terms, "rows_per_second": round(rate, 1)})
-            bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items()) + f" {rate:.0f} rows/s")
         if step % recipe.log_every == 0 or last:
-            window, started = Window(), time.perf_counter()
-        paused = time.perf_counter()
+            if accelerator.is_main_process:
+                terms, rate = window.means(), window.rows / window.seconds
+                _log(log, {"step": step, **terms, "rows_per_second": round(rate, 1)})
+                bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items()) + f" {rate:.0f} rows/s")
+            window = Window()
         if accelerator.is_main_process and (step % recipe.sample_every == 0 or last):
             labelled_grid(*phase.samples()).save(folder / "samples" / f"step-{step:08d}.png")
         if step % recipe.eval_every == 0 or last:
             _evaluate(phase, accelerator, log, step)
         if step % recipe.checkpoint_every == 0 or last:
             _save(phase, accelerator, folder, step, window, recipe.keep_checkpoints)
-        started += time.perf_counter() - paused  # rates count training only
     bar.close()
-    _finish(phase, accelerator, folder, log)
+    if accelerator.is_main_process:
+        _finish(phase, folder, log)
 
 
 class Window:
-    """Mean of each term since the last log line."""
+    """What happened since the last log line: the mean of each term (over the steps that computed it), rows and seconds of training."""
 
-    def __init__(self, sums: dict[str, float] | None = None, count: int = 0):
-        self.sums: dict[str, list] = defaultdict(lambda: [0.0, 0], {name: list(value) for name, value in (sums or {}).items()})
-        self.count = count
+    def __init__(self, sums: dict[str, list[float]] | None = None, rows: int = 0, seconds: float = 0.0):
+        self.sums: dict[str, list] = defaultdict(lambda: [0.0, 0], sums or {})
+        self.rows = rows
+        self.seconds = seconds
 
-    def add(self, terms: dict[str, torch.Tensor]) -> None:
-        self.count += 1
+    def add(self, terms: dict[str, torch.Tensor], rows: int, seconds: float) -> None:
+        self.rows += rows
+        self.seconds += seconds
         for name, term in terms.items():
             self.sums[name][0] = self.sums[name][0] + term.double()
             self.sums[name][1] += 1
 
     def means(self) -> dict[str, float]:
         return {name: float(total / n) for name, (total, n) in self.sums.items()}
+
+    def state(self) -> list:
+        """Arguments that make an equal window, as plain values."""
+        return [{name: [float(total), n] for name, (total, n) in self.sums.items()}, self.rows, self.seconds]
+
+
+def _restore(phase, accelerator: Accelerator, folder: Path) -> tuple[int, Window]:
+    """Loads the newest checkpoint, if there is one; returns the steps taken and the log window under way."""
+    checkpoints = list_checkpoints(folder / "checkpoints")
+    if not checkpoints:
+        return 0, Window()
+    state = load_checkpoint(checkpoints[-1])
+    phase.load_state_dict(state["phase"])
+    torch.set_rng_state(state["rng"][accelerator.process_index])
+    return state["step"], Window(*state["window"])
 
 
 def _evaluate(phase, accelerator: Accelerator, log: Path, step: int) -> None:
@@ -107,15 +116,13 @@ def _evaluate(phase, accelerator: Accelerator, log: Path, step: int) -> None:
 def _save(phase, accelerator: Accelerator, folder: Path, step: int, window: Window, keep: int) -> None:
     rng = gather_object([torch.get_rng_state()])
     if accelerator.is_main_process:
-        sums = {name: [float(total), n] for name, (total, n) in window.sums.items()}
-        state = {"step": step, "phase": phase.state_dict(), "rng": rng, "sums": sums, "count": window.count}
+        state = {"step": step, "phase": phase.state_dict(), "rng": rng, "window": window.state()}
         save_checkpoint(folder / "checkpoints", step, state, keep)
     accelerator.wait_for_everyone()
 
 
-def _finish(phase, accelerator: Accelerator, folder: Path, log: Path) -> None:
-    if not accelerator.is_main_process:
-        return
+def _finish(phase, folder: Path, log: Path) -> None:
+    """Saves the model, plots the log and says what came out."""
     with new_folder(folder / "model") as partial:
         phase.save_pretrained(partial)
     plot_metrics(log, folder / "metrics.png")
@@ -132,7 +139,7 @@ def _log(log: Path, entry: dict) -> None:
 
 
 def _cut_log(log: Path, step: int) -> None:
-    """Keeps the entries up to `step`, which a resumed run does not write again."""
+    """Keeps the entries that a run resumed after `step` steps does not write again: all up to there, none for a run from the start."""
     if log.exists():
-        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if 0 < step >= json.loads(line)["step"]]
         log.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

@@ -15,8 +15,13 @@ from .recipe import EncoderRecipe, GANRecipe, load_recipe
 __all__ = ["EncoderPhase", "EncoderRecipe", "GANPhase", "GANRecipe", "load_recipe", "train"]
 
 
-def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False) -> None:
-    """Runs a recipe from data to saved model; see `loop.run` for what it leaves in `folder` and the errors it raises."""
+def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False, dry_run: bool = False) -> None:
+    """Runs a recipe from data to saved model; see `loop.run` for what it leaves in `folder` and the errors it raises.
+
+    Args:
+        resume: go on from the newest checkpoint in `folder`, if it holds one.
+        dry_run: only show what would be done (`loop.preview`).
+    """
     accelerator = Accelerator()
     if accelerator.num_processes > 1 or accelerator.gradient_accumulation_steps > 1:
         raise ValueError(
@@ -47,5 +52,8 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False)
             generator=torch.Generator(),  # of its own, so that starting a loader draws nothing from the training's random numbers
         )
 
+    if dry_run:
+        loop.preview(phase, make_batches, recipe, len(rows), folder)
+        return
     torch.manual_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
     loop.run(phase, make_batches, recipe, accelerator, folder, resume)

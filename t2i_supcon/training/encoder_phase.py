@@ -6,7 +6,7 @@ import datasets
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
@@ -112,6 +112,10 @@ class EncoderPhase:
         """Writes both towers and the tokenizer."""
         self.towers.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What is trained."""
+        return {"text_encoder": self.towers.text_encoder, "image_encoder": self.towers.image_encoder}
 
     def state_dict(self) -> dict:
         return {"model": self.towers.state_dict(), "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}

@@ -230,22 +230,22 @@ class GANPhase:
         self.tokenizer.save_pretrained(folder)
         self.accelerator.unwrap_model(self.discriminator).save_pretrained(folder / "discriminator")
 
-    def _modules(self) -> dict[str, nn.Module]:
-        live = {
-            name: self.accelerator.unwrap_model(module) for name, module in (("generator", self.generator), ("discriminator", self.discriminator))
-        }
-        return live | ({"ema": self.ema.module} if self.ema is not None else {})
+    def networks(self) -> dict[str, nn.Module]:
+        """What is trained, and the average that follows it."""
+        players = {"generator": self.generator, "discriminator": self.discriminator}
+        players = {name: self.accelerator.unwrap_model(network) for name, network in players.items()}
+        return players | ({"ema": self.ema.module} if self.ema is not None else {})
 
     def state_dict(self) -> dict:
         return {
-            "modules": {name: module.state_dict() for name, module in self._modules().items()},
+            "modules": {name: module.state_dict() for name, module in self.networks().items()},
             "optimizers": [optimizer.state_dict() for optimizer in (self.g_optimizer, self.d_optimizer)],
             "schedules": [schedule.state_dict() for schedule in self.schedules],
             "steps_taken": self.steps_taken,
         }
 
     def load_state_dict(self, state: dict) -> None:
-        for name, module in self._modules().items():
+        for name, module in self.networks().items():
             if name not in state["modules"]:
                 raise ValueError(f"the checkpoint does not fit the recipe: it holds no {name}")
             restore_module(module, state["modules"][name], name)

@@ -1,7 +1,7 @@
 """The training loop: progress, logs, samples, evaluation, checkpoints and resume, for any phase.
 
-A phase has `image_sizes`, `train_step(batch) -> terms`, `evaluate() -> numbers`, `report(first, last) -> text`, `samples() -> (pictures,
-captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`.
+A phase has `image_sizes`, `networks()`, `train_step(batch) -> terms`, `evaluate() -> numbers`, `report(first, last) -> text`,
+`samples() -> (pictures, captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`.
 """
 
 import json
@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from ..data import Batch
+from ..data import Batch, to_pil
 from ..figures import labelled_grid, plot_metrics
 from .checkpoint import list_checkpoints, load_checkpoint, new_folder, save_checkpoint
 from .recipe import Recipe, recipe_values
@@ -71,6 +71,23 @@ def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, a
     bar.close()
     if accelerator.is_main_process:
         _finish(phase, folder, log)
+
+
+def preview(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, num_rows: int, folder: Path) -> None:
+    """Shows what a run would do, without training: networks, steps, loss terms, and the first batch as a picture with its captions."""
+    for name, network in phase.networks().items():
+        parameters = list(network.parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        print(f"{name:14} {sum(p.numel() for p in parameters):>12,} parameters, {trained:>12,} trained")
+    epochs = recipe.steps * recipe.batch_size / num_rows
+    print(f"{recipe.steps:,} steps of {recipe.batch_size} rows ({recipe.sampling}): {epochs:.1f} epochs of {num_rows:,} rows")
+    print("terms: " + ", ".join(f"{weight:g} {name}" for name, weight in recipe.loss_weights.items()))
+    batch = next(iter(make_batches(0)))
+    order = torch.arange(len(batch)).view(batch.num_views, -1).T.flatten().tolist()  # partners side by side
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / "first-batch.png"
+    labelled_grid([to_pil(batch.images[-1][row]) for row in order], [batch.captions[row] for row in order], columns=8).save(picture)
+    print(f"first batch: {picture}")
 
 
 class Window:

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 
 from t2i_supcon.data import BrokenRowError
-from t2i_supcon.models import DAMSMModel, SSAGANForTextToImage
+from t2i_supcon.models import DAMSMConfig, DAMSMModel, SSAGANForTextToImage
 from t2i_supcon.training import train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 from t2i_supcon.training.recipe import parse_recipe
@@ -148,3 +148,12 @@ def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):
     changed = [key for key in first if key.endswith("weight") and not torch.equal(first[key], last[key])]
     moved = {re.sub(r"\..*", "", key.removeprefix("image_encoder.")) for key in changed}
     assert moved == {"text_encoder", "region_head", "image_head"}
+
+
+def test_a_dry_run_shows_the_plan_and_trains_nothing(tiny_data, tmp_path, capsys):
+    train(encoder_recipe(tiny_data, steps=6), tmp_path / "run", dry_run=True)
+    printed = capsys.readouterr().out
+    model = DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": 14}, image_config=TINY_IMAGE))
+    assert f"{sum(p.numel() for p in model.image_encoder.parameters()):,} parameters" in printed
+    assert "6 steps of 8 rows (pairs): 2.0 epochs of 24 rows" in printed
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["first-batch.png"]

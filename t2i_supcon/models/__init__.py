@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from .attngan import AttnGANConfig, AttnGANDiscriminator, AttnGANForTextToImage, AttnGANGenerator, AttnGANScaleDiscriminator
 from .base import DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings, TextToImageModel
 from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
+from .dmgan import DMGANConfig, DMGANDiscriminator, DMGANForTextToImage, DMGANGenerator, DMGANScaleDiscriminator
 from .ssagan import SSAGANConfig, SSAGANDiscriminator, SSAGANForTextToImage, SSAGANGenerator
 
 
@@ -19,6 +21,8 @@ class GAN(NamedTuple):
 
 
 GANS = {
+    "attngan": GAN(AttnGANConfig, AttnGANGenerator, AttnGANDiscriminator, AttnGANForTextToImage),
+    "dmgan": GAN(DMGANConfig, DMGANGenerator, DMGANDiscriminator, DMGANForTextToImage),
     "ssagan": GAN(SSAGANConfig, SSAGANGenerator, SSAGANDiscriminator, SSAGANForTextToImage),
 }
 
@@ -29,12 +33,22 @@ AutoConfig.register(DAMSMConfig.model_type, DAMSMConfig, exist_ok=True)
 AutoModel.register(DAMSMConfig, DAMSMModel, exist_ok=True)
 
 __all__ = [
+    "AttnGANConfig",
+    "AttnGANDiscriminator",
+    "AttnGANForTextToImage",
+    "AttnGANGenerator",
+    "AttnGANScaleDiscriminator",
     "DAMSMConfig",
     "DAMSMImageConfig",
     "DAMSMImageEncoder",
     "DAMSMModel",
     "DAMSMTextConfig",
     "DAMSMTextEncoder",
+    "DMGANConfig",
+    "DMGANDiscriminator",
+    "DMGANForTextToImage",
+    "DMGANGenerator",
+    "DMGANScaleDiscriminator",
     "DiscriminatorOutput",
     "GAN",
     "GANS",

@@ -201,6 +201,7 @@ class SSAGANDiscriminator(GANPreTrainedModel):
     config_class = SSAGANConfig
     base_model_prefix = "discriminator"
     main_input_name = "images"
+    adversarial = "hinge"
 
     def __init__(self, config: SSAGANConfig):
         super().__init__(config)

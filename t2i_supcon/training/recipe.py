@@ -167,7 +167,7 @@ class GANRecipe(Recipe):
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("d_adv", "d_magp", "g_adv", "words", "sent", "supcon")
+        return ("d_adv", "d_magp", "g_adv", "g_kl", "words", "sent", "supcon")
 
 
 PHASES = {"encoders": EncoderRecipe, "gan": GANRecipe}

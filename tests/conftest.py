@@ -17,7 +17,14 @@ from t2i_supcon.data import build_tokenizer
 from t2i_supcon.models import GANS, DAMSMConfig, DAMSMModel
 
 CAPTIONS = ["a red circle", "a blue square on white", "the green triangle, a small one", "yellow star"]
-TINY_STACKED = {"image_size": 32, "noise_dim": 6, "conditioning_dim": 5, "generator_channels": 4, "discriminator_channels": 4, "num_residual_blocks": 1}
+TINY_STACKED = {
+    "image_size": 32,
+    "noise_dim": 6,
+    "conditioning_dim": 5,
+    "generator_channels": 4,
+    "discriminator_channels": 4,
+    "num_residual_blocks": 1,
+}
 TINY = {
     "attngan": TINY_STACKED,
     "dmgan": TINY_STACKED,

@@ -1,6 +1,7 @@
 """Phase 2's promises beyond the recorded steps: who is trained, who is frozen, what is computed."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -107,3 +108,46 @@ def test_missing_encoders_say_what_to_do(tmp_path):
     recipe = parse_recipe({"phase": "gan", "model": "biggan", "encoders": "x", "loss_weights": WEIGHTS})
     with pytest.raises(ValueError, match="model is 'biggan'; it must be one of .*ssagan"):
         GANPhase.from_recipe(recipe, Accelerator(), None, None)
+
+
+STACKED = {"d_adv": 1, "g_adv": 1, "g_kl": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
+
+
+def make_stacked_phase(encoders, model, **changes):
+    config = tiny_config(model, encoders.config.text_config.vocab_size)
+    values = {"phase": "gan", "model": model, "encoders": "given", "batch_size": 4, "loss_weights": STACKED, "augmentation": ["translation"]}
+    gan = GANS[model]
+    networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
+    return GANPhase(parse_recipe(values | changes), Accelerator(), *networks)
+
+
+@pytest.fixture
+def stacked_batch(batch):
+    return dataclasses.replace(batch, images=tuple(torch.rand(4, 3, size, size) * 2 - 1 for size in (8, 16, 32)))
+
+
+@pytest.mark.parametrize("model", ["attngan", "dmgan"])
+def test_every_network_of_a_stacked_gan_moves(encoders, stacked_batch, model):
+    phase = make_stacked_phase(encoders, model)
+    parameters = [(name, p, p.detach().clone()) for m in (phase.generator, phase.discriminator) for name, p in m.named_parameters()]
+    assert phase.train_step(stacked_batch).keys() == STACKED.keys()
+    still = [name for name, p, before in parameters if torch.equal(p, before)]
+    assert not still
+
+
+@pytest.mark.parametrize("model", ["attngan", "dmgan"])
+def test_the_noise_given_decides_all_of_a_drawn_picture(encoders, tokenizer, model):
+    phase = make_stacked_phase(encoders, model)
+    phase.tokenizer = tokenizer
+    noise = torch.randn(1, 6 + 5)
+    first, again = (phase.draw(["a red star"], noise) for _ in range(2))
+    assert torch.equal(first, again)
+    changed = torch.cat([noise[:, :6], noise[:, 6:] + 1], dim=1)  # conditioning augmentation's part alone
+    assert not torch.equal(first, phase.draw(["a red star"], changed))
+
+
+def test_terms_a_gan_does_not_have_are_refused(encoders):
+    with pytest.raises(ValueError, match="'d_magp', but attngan draws 3 scales"):
+        make_stacked_phase(encoders, "attngan", loss_weights=WEIGHTS)
+    with pytest.raises(ValueError, match="'g_kl', but ssagan has no conditioning augmentation"):
+        make_phase(encoders, loss_weights=WEIGHTS | {"g_kl": 1})

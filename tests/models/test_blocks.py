@@ -164,3 +164,15 @@ def test_networks_start_orthogonal():
 def test_sizes_that_cannot_be_built_are_refused(values, message):
     with pytest.raises(Exception, match=message):
         GANS["attngan"].config(**values)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_files_of_another_scale_or_variant_are_refused(arch):
+    weights = Golden(f"{arch}_discriminator64").weights
+    with pytest.raises(ValueError, match=r"missing: down\.4\.0"):
+        load_original(arch, "discriminator128", weights)
+    with pytest.raises(ValueError, match=r"left over: down\.4\.0"):
+        load_original(arch, "discriminator64", Golden(f"{arch}_discriminator128").weights)
+    single = {key.replace("img_net3.", "img_net."): value for key, value in Golden(f"{arch}_generator").weights.items() if "img_net1" not in key}
+    with pytest.raises(ValueError, match=f"this is no {arch} generator: its tensor 'img_net1"):
+        load_original(arch, "generator", single)

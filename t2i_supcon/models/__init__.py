@@ -5,7 +5,9 @@ from typing import NamedTuple
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .base import DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings, TextToImageModel
+from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPPairConfig, CLIPPairModel, CLIPTextEncoder
 from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
+from .galip import GALIPConfig, GALIPDiscriminator, GALIPForTextToImage, GALIPGenerator
 from .ssagan import SSAGANConfig, SSAGANDiscriminator, SSAGANForTextToImage, SSAGANGenerator
 
 
@@ -19,6 +21,7 @@ class GAN(NamedTuple):
 
 
 GANS = {
+    "galip": GAN(GALIPConfig, GALIPGenerator, GALIPDiscriminator, GALIPForTextToImage),
     "ssagan": GAN(SSAGANConfig, SSAGANGenerator, SSAGANDiscriminator, SSAGANForTextToImage),
 }
 
@@ -27,8 +30,15 @@ for _gan in GANS.values():
     AutoModel.register(_gan.config, _gan.composite, exist_ok=True)
 AutoConfig.register(DAMSMConfig.model_type, DAMSMConfig, exist_ok=True)
 AutoModel.register(DAMSMConfig, DAMSMModel, exist_ok=True)
+AutoConfig.register(CLIPPairConfig.model_type, CLIPPairConfig, exist_ok=True)
+AutoModel.register(CLIPPairConfig, CLIPPairModel, exist_ok=True)
 
 __all__ = [
+    "CLIPImageConfig",
+    "CLIPImageEncoder",
+    "CLIPPairConfig",
+    "CLIPPairModel",
+    "CLIPTextEncoder",
     "DAMSMConfig",
     "DAMSMImageConfig",
     "DAMSMImageEncoder",
@@ -36,6 +46,10 @@ __all__ = [
     "DAMSMTextConfig",
     "DAMSMTextEncoder",
     "DiscriminatorOutput",
+    "GALIPConfig",
+    "GALIPDiscriminator",
+    "GALIPForTextToImage",
+    "GALIPGenerator",
     "GAN",
     "GANS",
     "GeneratorOutput",

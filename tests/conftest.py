@@ -26,24 +26,17 @@ TINY = {
     "galip": {
         "image_size": 16,
         "noise_dim": 6,
-        "generator_channels": 4,
-        "mapper_channels": 4,
+        "generator_channels": 8,
+        "mapper_channels": 16,
         "mapper_blocks": 2,
         "prompt_layers": [1, 2],
         "discriminator_channels": 5,
         "score_channels": 4,
-        "text_config": TINY_CLIP_TEXT,
         "image_config": TINY_CLIP_IMAGE,
     },
-    "ssagan": {
-        "image_size": 16,
-        "noise_dim": 6,
-        "generator_channels": 4,
-        "discriminator_channels": 4,
-        "mask_channels": 5,
-        "text_config": TINY_TEXT,
-    },
+    "ssagan": {"image_size": 16, "noise_dim": 6, "generator_channels": 4, "discriminator_channels": 4, "mask_channels": 5},
 }
+TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +59,12 @@ def encoders(tokenizer) -> DAMSMModel:
     return DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": len(tokenizer)}, image_config=TINY_IMAGE)).eval()
 
 
+def tiny_text(name: str, vocab_size: int = 20) -> dict:
+    return {**TEXTS.get(name, TINY_TEXT), "vocab_size": vocab_size}
+
+
 def tiny_config(name: str, vocab_size: int = 20):
-    return GANS[name].config(**{**TINY[name], "text_config": {**TINY[name]["text_config"], "vocab_size": vocab_size}})
+    return GANS[name].config(**TINY[name], text_config=tiny_text(name, vocab_size))
 
 
 def picture(seed: int, size: int = 20) -> Image.Image:

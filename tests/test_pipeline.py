@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import TINY, TINY_TEXT
+from conftest import TINY, tiny_text
 from transformers import pipeline
 
 import t2i_supcon
@@ -13,7 +13,7 @@ from t2i_supcon.training.recipe import build_model_config
 @pytest.fixture
 def folder(gan_name, tokenizer, tmp_path):
     gan = GANS[gan_name]
-    config = build_model_config(gan.config, TINY[gan_name], text_config={**TINY_TEXT, "vocab_size": len(tokenizer)})
+    config = build_model_config(gan.config, TINY[gan_name], text_config=tiny_text(gan_name, len(tokenizer)))
     gan.composite(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     return tmp_path

@@ -105,5 +105,5 @@ def test_missing_encoders_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="train phase 1 first"):
         GANPhase.from_recipe(recipe, Accelerator(), None, None)
     recipe = parse_recipe({"phase": "gan", "model": "biggan", "encoders": "x", "loss_weights": WEIGHTS})
-    with pytest.raises(ValueError, match="model is 'biggan'; it must be one of ssagan"):
+    with pytest.raises(ValueError, match="model is 'biggan'; it must be one of " + ", ".join(GANS)):
         GANPhase.from_recipe(recipe, Accelerator(), None, None)

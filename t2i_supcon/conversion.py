@@ -6,19 +6,27 @@ Each published file has one entry in `CONVERSIONS`: ordered rename rules, and a 
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .models import (
+    AttnGANConfig,
+    AttnGANGenerator,
+    AttnGANScaleDiscriminator,
     CLIPPairConfig,
     CLIPPairModel,
     DAMSMImageConfig,
     DAMSMImageEncoder,
     DAMSMTextConfig,
     DAMSMTextEncoder,
+    DMGANConfig,
+    DMGANGenerator,
+    DMGANScaleDiscriminator,
     GALIPConfig,
     GALIPDiscriminator,
     GALIPGenerator,
@@ -28,6 +36,7 @@ from .models import (
 )
 
 State = Mapping[str, Tensor]
+Rules = list[tuple[str, str | Callable[[re.Match], str]]]
 
 NOT_IN_OLD_FILES = ("num_batches_tracked", "pixel_mean", "pixel_std")
 
@@ -37,13 +46,13 @@ class Conversion(NamedTuple):
 
     Attributes:
         model_class: what it becomes.
-        rules: (regular expression, replacement) pairs, applied to each key in order.
+        rules: (regular expression, replacement as `re.sub` takes it) pairs, applied to each key in order.
         config: makes the model's config from the original state dict and what is known beyond it.
         unpack: what must happen to the tensors themselves before they are renamed.
     """
 
     model_class: type[PreTrainedModel]
-    rules: list[tuple[str, str]]
+    rules: Rules
     config: Callable[..., PreTrainedConfig]
     unpack: Callable[[State], State] = dict
 
@@ -52,9 +61,10 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
     """Makes a model of an original state dict.
 
     Args:
-        arch: "damsm", "ssagan" or "galip".
+        arch: "attngan", "dmgan", "ssagan", "galip" or "damsm".
         part: "text_encoder" or "image_encoder" (of any arch trained with DAMSM), "clip" (both towers of OpenAI's file), "generator",
-            "discriminator" (GALIP: its two networks in one dict, keys `netD.*` and `netC.*`).
+            "discriminator" (SSA-GAN; GALIP: its two networks in one dict, keys `netD.*` and `netC.*`), "discriminator64",
+            "discriminator128" or "discriminator256" (AttnGAN and DM-GAN: one scale of the discriminator).
         state_dict: the original's tensors by name, with or without the `module.` that DataParallel puts before each.
         known: config fields that shapes cannot tell, such as `align_corners` of the image encoder, or the attention heads of a CLIP tower
             as `image_config={"num_attention_heads": 12}`; published values when absent.
@@ -98,7 +108,7 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
     return model.eval()
 
 
-def rename(key: str, rules: list[tuple[str, str]]) -> str:
+def rename(key: str, rules: Rules) -> str:
     """An original key's name here."""
     for pattern, replacement in rules:
         key = re.sub(pattern, replacement, key)
@@ -215,6 +225,48 @@ def _unpack_clip(state: State) -> State:
     return _unpack_attention({key: value.T if key in ("visual.proj", "text_projection") else value for key, value in kept.items()})
 
 
+def _stacked_generator_config(config_class: type[PreTrainedConfig], state: State, **known: object) -> PreTrainedConfig:
+    conditioning_dim, text_dim = state["ca_net.fc.weight"].shape[0] // 4, state["ca_net.fc.weight"].shape[1]
+    stages = _count(state, "h_net")
+    return config_class(
+        image_size=4 * 2 ** (_count(state, r"h_net1\.upsample") + stages - 1),
+        num_stages=stages,
+        noise_dim=state["h_net1.fc.0.weight"].shape[1] - conditioning_dim,
+        conditioning_dim=conditioning_dim,
+        generator_channels=state["img_net1.img.0.weight"].shape[1],
+        num_residual_blocks=_count(state, r"h_net2\.residual\."),
+        **_text_width(text_dim, known),
+    )
+
+
+def _scale_discriminator_config(config_class: type[PreTrainedConfig], suffix: str, stages: int, state: State, **known: object) -> PreTrainedConfig:
+    """Of the published scales: the last of `stages`, 64 px the lowest; `suffix` ends the names of convolution weights."""
+    joint = state[f"COND_DNET.jointConv.0.{suffix}"]
+    return config_class(
+        image_size=64 << (stages - 1),
+        num_stages=stages,
+        discriminator_channels=state[f"img_code_s16.0.{suffix}"].shape[0],
+        **_text_width(joint.shape[1] - joint.shape[0], known),
+    )
+
+
+def _unpack_word_projections(state: State) -> State:
+    """Turns AttnGAN's 1x1 convolutions over the words in a row into linear layers."""
+    return {key: value.squeeze(-1) if key.endswith("conv_context.weight") else value for key, value in state.items()}
+
+
+def _iterate_spectral_norms(state: State) -> State:
+    """Takes the step of the power iteration that DM-GAN's first forward takes before it divides by u W v."""
+    moved = dict(state)
+    for key in state:
+        if key.endswith("weight_bar"):
+            prefix = key.removesuffix("weight_bar")
+            matrix = state[key].float().flatten(1)
+            v = F.normalize(matrix.T @ state[prefix + "weight_u"].float(), dim=0, eps=1e-12)
+            moved |= {prefix + "weight_u": F.normalize(matrix @ v, dim=0, eps=1e-12), prefix + "weight_v": v}
+    return moved
+
+
 def _text_width(width: int, known: dict) -> dict:
     """Config fields with the text width read off the networks, unless the text encoder's own config is known."""
     return {"text_config": {"hidden_size": width}, **known}
@@ -239,7 +291,67 @@ CLIP_TOWER = [
     (r"\.ln_final\.", ".final_layer_norm."),
 ]
 
+
+STACKED_GENERATOR_RULES = [
+    (r"^ca_net\.fc\.", "conditioning.project."),
+    (r"^h_net1\.fc\.", "first_stage.project."),
+    (r"^h_net1\.upsample(\d)\.", lambda match: f"first_stage.upsample.{int(match[1]) - 1}."),
+    (r"^h_net(\d)\.", lambda match: f"stages.{int(match[1]) - 2}."),
+    (r"^img_net(\d)\.img\.", lambda match: f"heads.{int(match[1]) - 1}."),
+    (r"residual\.(\d+)\.block\.", r"residual.\1.residual."),
+]
+SCALE_DISCRIMINATOR_RULES = [  # of img_code_s16's layers, the convolutions are every third in AttnGAN, every second in DM-GAN
+    (r"^img_code_s32\.", "down.4."),
+    (r"^img_code_s64\.", "down.5."),
+    (r"^img_code_s(32|64)_(\d)\.", lambda match: f"narrow.{int(match[2]) - 1}."),
+    (r"^COND_DNET\.jointConv\.", "joint."),
+    (r"^COND_DNET\.outlogits\.0\.", "cond_head."),
+    (r"^UNCOND_DNET\.outlogits\.0\.", "uncond_head."),
+]
+
+
+def _attngan_discriminator(stages: int) -> Conversion:
+    rules = [
+        (r"^img_code_s16\.0\.", "down.0.0."),
+        (r"^img_code_s16\.([258])\.", lambda match: f"down.{(int(match[1]) + 1) // 3}.0."),
+        (r"^img_code_s16\.([369])\.", lambda match: f"down.{int(match[1]) // 3}.1."),
+    ]
+    config = partial(_scale_discriminator_config, AttnGANConfig, "weight", stages)
+    return Conversion(AttnGANScaleDiscriminator, rules + SCALE_DISCRIMINATOR_RULES, config)
+
+
+def _dmgan_discriminator(stages: int) -> Conversion:
+    rules = [
+        (r"^img_code_s16\.([0246])\.", lambda match: f"down.{int(match[1]) // 2}.0."),
+        (r"module\.weight_bar$", "parametrizations.weight.original"),
+        (r"module\.weight_([uv])$", r"parametrizations.weight.0._\1"),
+        (r"module\.bias$", "bias"),
+    ]
+    config = partial(_scale_discriminator_config, DMGANConfig, "module.weight_bar", stages)
+    return Conversion(DMGANScaleDiscriminator, rules + SCALE_DISCRIMINATOR_RULES, config, _iterate_spectral_norms)
+
+
 CONVERSIONS = {
+    ("attngan", "generator"): Conversion(
+        AttnGANGenerator,
+        [*STACKED_GENERATOR_RULES, (r"att\.conv_context\.", "project_words.")],
+        partial(_stacked_generator_config, AttnGANConfig),
+        _unpack_word_projections,
+    ),
+    **{("attngan", f"discriminator{64 << i}"): _attngan_discriminator(i + 1) for i in range(3)},
+    ("dmgan", "generator"): Conversion(
+        DMGANGenerator,
+        [
+            *STACKED_GENERATOR_RULES,
+            (r"\.A\.", ".word_relevance."),
+            (r"\.B\.", ".image_relevance."),
+            (r"\.M_w\.0\.", ".write_words."),
+            (r"\.M_r\.0\.", ".write_image."),
+            (r"\.(key|value|response_gate)\.0\.", r".\1."),
+        ],
+        partial(_stacked_generator_config, DMGANConfig),
+    ),
+    **{("dmgan", f"discriminator{64 << i}"): _dmgan_discriminator(i + 1) for i in range(3)},
     ("damsm", "text_encoder"): Conversion(DAMSMTextEncoder, [(r"^encoder\.", "embedding."), (r"^rnn\.", "lstm.")], _text_encoder_config),
     ("damsm", "image_encoder"): Conversion(
         DAMSMImageEncoder,

@@ -22,7 +22,17 @@ TINY_IMAGE = {"hidden_size": 8, "image_size": 75, "channel_divisor": 16}
 TINY_TRANSFORMER = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "projection_dim": 8}
 TINY_CLIP_TEXT = {**TINY_TRANSFORMER, "max_position_embeddings": 8, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 TINY_CLIP_IMAGE = {**TINY_TRANSFORMER, "image_size": 16, "patch_size": 4, "feature_layers": [0, 2]}
+TINY_STACKED = {
+    "image_size": 32,
+    "noise_dim": 6,
+    "conditioning_dim": 5,
+    "generator_channels": 4,
+    "discriminator_channels": 4,
+    "num_residual_blocks": 1,
+}
 TINY = {
+    "attngan": TINY_STACKED,
+    "dmgan": TINY_STACKED,
     "galip": {
         "image_size": 16,
         "noise_dim": 6,

@@ -23,7 +23,8 @@ def test_a_prompt_gives_images_and_the_seed_decides_them(folder):
     draw = pipeline("text-to-image", model=str(folder))
     assert isinstance(draw, t2i_supcon.TextToImagePipeline)
     first, again, other = (draw("a red star", num_images_per_prompt=3, seed=seed) for seed in (0, 0, 1))
-    assert len(first) == 3 and first[0].size == (16, 16) and first[0].mode == "RGB"
+    size = draw.model.config.image_sizes[-1]
+    assert len(first) == 3 and first[0].size == (size, size) and first[0].mode == "RGB"
     assert all(np.array_equal(np.array(a), np.array(b)) for a, b in zip(first, again))
     assert not np.array_equal(np.array(first[0]), np.array(other[0]))
 

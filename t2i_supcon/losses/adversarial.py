@@ -1,4 +1,5 @@
-"""Adversarial losses on logits: the hinge family and the matching-aware gradient penalty."""
+"""Adversarial losses on logits: the hinge and the cross-entropy family, the matching-aware gradient penalty, and the KL term of
+conditioning augmentation."""
 
 import torch
 from torch import Tensor
@@ -22,6 +23,47 @@ def hinge_discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor | None = 
 def hinge_generator_loss(fake: Tensor) -> Tensor:
     """-mean of the (B,) logits of generated images with their captions."""
     return -fake.float().mean()
+
+
+def bce_discriminator_loss(
+    real: Tensor,
+    fake: Tensor,
+    wrong: Tensor | None = None,
+    real_uncond: Tensor | None = None,
+    fake_uncond: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of one scale's discriminator (AttnGAN, arXiv 1711.10485, eq. 5), as its authors weigh it: the mean of the
+    terms that should be true plus the mean of those that should be false.
+
+    Args:
+        real: (B,) logits of real images with their captions.
+        fake: (B,) logits of generated images with their captions.
+        wrong: (M,) logits of real images with captions of others.
+        real_uncond, fake_uncond: (B,) logits of the same images alone, for a discriminator with that head.
+    """
+    true = [_cross_entropy(logits, 1.0) for logits in (real, real_uncond) if logits is not None]
+    false = [_cross_entropy(logits, 0.0) for logits in (fake, wrong, fake_uncond) if logits is not None]
+    return sum(true) / len(true) + sum(false) / len(false)
+
+
+def bce_generator_loss(fake: Tensor, fake_uncond: Tensor | None = None) -> Tensor:
+    """Cross-entropy of generated images against "real" (AttnGAN, eq. 4, without its factor 1/2), summed over the heads.
+
+    Args:
+        fake: (B,) logits of generated images with their captions.
+        fake_uncond: (B,) logits of generated images alone, for a discriminator with that head.
+    """
+    return sum(_cross_entropy(logits, 1.0) for logits in (fake, fake_uncond) if logits is not None)
+
+
+def _cross_entropy(logits: Tensor, target: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
+
+
+def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Divergence of N(mu, exp(logvar)) from N(0, 1), averaged over rows and dimensions as in AttnGAN's code; both are (B, C)."""
+    mu, logvar = mu.float(), logvar.float()
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
 
 
 def matching_aware_gradient_penalty(logits: Tensor, inputs: tuple[Tensor, ...], coefficient: float = 2.0, power: float = 6.0) -> Tensor:

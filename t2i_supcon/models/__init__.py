@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from .attngan import AttnGANConfig, AttnGANDiscriminator, AttnGANForTextToImage, AttnGANGenerator, AttnGANScaleDiscriminator
 from .base import DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings, TextToImageModel
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPPairConfig, CLIPPairModel, CLIPTextEncoder
 from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
+from .dmgan import DMGANConfig, DMGANDiscriminator, DMGANForTextToImage, DMGANGenerator, DMGANScaleDiscriminator
 from .galip import GALIPConfig, GALIPDiscriminator, GALIPForTextToImage, GALIPGenerator
 from .ssagan import SSAGANConfig, SSAGANDiscriminator, SSAGANForTextToImage, SSAGANGenerator
 
@@ -21,6 +23,8 @@ class GAN(NamedTuple):
 
 
 GANS = {
+    "attngan": GAN(AttnGANConfig, AttnGANGenerator, AttnGANDiscriminator, AttnGANForTextToImage),
+    "dmgan": GAN(DMGANConfig, DMGANGenerator, DMGANDiscriminator, DMGANForTextToImage),
     "galip": GAN(GALIPConfig, GALIPGenerator, GALIPDiscriminator, GALIPForTextToImage),
     "ssagan": GAN(SSAGANConfig, SSAGANGenerator, SSAGANDiscriminator, SSAGANForTextToImage),
 }
@@ -34,6 +38,11 @@ AutoConfig.register(CLIPPairConfig.model_type, CLIPPairConfig, exist_ok=True)
 AutoModel.register(CLIPPairConfig, CLIPPairModel, exist_ok=True)
 
 __all__ = [
+    "AttnGANConfig",
+    "AttnGANDiscriminator",
+    "AttnGANForTextToImage",
+    "AttnGANGenerator",
+    "AttnGANScaleDiscriminator",
     "CLIPImageConfig",
     "CLIPImageEncoder",
     "CLIPPairConfig",
@@ -45,6 +54,11 @@ __all__ = [
     "DAMSMModel",
     "DAMSMTextConfig",
     "DAMSMTextEncoder",
+    "DMGANConfig",
+    "DMGANDiscriminator",
+    "DMGANForTextToImage",
+    "DMGANGenerator",
+    "DMGANScaleDiscriminator",
     "DiscriminatorOutput",
     "GALIPConfig",
     "GALIPDiscriminator",

@@ -154,7 +154,7 @@ class TextToImageModel(GANPreTrainedModel):
             attention_mask: (B, T), 1 = real token; all ones when absent.
             num_images_per_prompt: N images for each caption.
             noise: (B * N, Z); drawn from N(0, 1) when absent.
-            generator: source of the noise; the same seed on the same device gives the same images.
+            generator: source of the noise, also of conditioning augmentation's; the same seed on the same device gives the same images.
             truncation: redraws noise values beyond this bound (typical: 0.5 to 2; less variety, cleaner images).
 
         Returns:
@@ -170,8 +170,11 @@ class TextToImageModel(GANPreTrainedModel):
             noise = sample_noise(shape, generator, truncation).to(text.sent_emb)
         elif tuple(noise.shape) != shape:
             raise ValueError(f"noise has shape {tuple(noise.shape)}; {len(input_ids)} prompts x {num_images_per_prompt} images need {shape}")
+        extra = {}
+        if hasattr(self.config, "conditioning_dim"):  # drawn here, not inside the generator, so that the seed decides it too
+            extra["conditioning_noise"] = sample_noise((rows, self.config.conditioning_dim), generator, truncation).to(text.sent_emb)
         each = [t.repeat_interleave(num_images_per_prompt, dim=0) for t in (text.sent_emb, text.word_embs, text.attention_mask)]
-        output = self.generator(noise, *each)
+        output = self.generator(noise, *each, **extra)
         output.images = tuple(image.clamp(-1, 1) for image in output.images)
         return output
 

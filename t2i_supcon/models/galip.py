@@ -268,6 +268,7 @@ class GALIPDiscriminator(GANPreTrainedModel):
     config_class = GALIPConfig
     base_model_prefix = "discriminator"
     main_input_name = "features"
+    adversarial = "hinge"
     reads_image_features = True
 
     def __init__(self, config: GALIPConfig):

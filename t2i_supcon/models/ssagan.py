@@ -206,6 +206,7 @@ class SSAGANDiscriminator(GANPreTrainedModel):
     base_model_prefix = "discriminator"
     main_input_name = "images"
     reads_image_features = False
+    adversarial = "hinge"
 
     def __init__(self, config: SSAGANConfig):
         super().__init__(config)

@@ -61,6 +61,9 @@ def draw(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
         return 0.3 * normal()
     if last == "running_var":
         return 0.5 + torch.rand(*shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{seed}:{key}".encode())))
+    if last in ("weight_u", "weight_v"):
+        value = normal()
+        return value / value.norm()
     if key.endswith("fc_gamma.linear2.bias"):
         return 1 + 0.2 * normal()
     if len(shape) <= 1:

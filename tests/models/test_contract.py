@@ -116,7 +116,7 @@ def test_generate_orders_rows_prompt_by_prompt(gan_name):
     noise = torch.randn(4, config.noise_dim)
     both = model.generate(IDS, MASK, 2, noise=noise, generator=torch.Generator().manual_seed(0)).images[-1]
     second = model.generate(IDS[1:, :2], MASK[1:, :2], 2, noise=noise[2:], generator=torch.Generator().manual_seed(0)).images[-1]
-    if model.generator(noise, *[torch.zeros(4, 8)]).mu is None:  # with conditioning augmentation the rows' own draws differ
+    if not hasattr(config, "conditioning_dim"):  # with conditioning augmentation the rows' own draws differ
         assert_close(both[2:], second, atol=1e-5, rtol=1e-4)
     assert both.abs().max() <= 1
 

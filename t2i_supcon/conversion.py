@@ -3,6 +3,7 @@
 Each published file has one entry in `CONVERSIONS`: ordered rename rules, and a function that reads the sizes off the tensors' shapes.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,6 +18,8 @@ from .models import (
     AttnGANConfig,
     AttnGANGenerator,
     AttnGANScaleDiscriminator,
+    CLIPPairConfig,
+    CLIPPairModel,
     DAMSMImageConfig,
     DAMSMImageEncoder,
     DAMSMTextConfig,
@@ -24,6 +27,9 @@ from .models import (
     DMGANConfig,
     DMGANGenerator,
     DMGANScaleDiscriminator,
+    GALIPConfig,
+    GALIPDiscriminator,
+    GALIPGenerator,
     SSAGANConfig,
     SSAGANDiscriminator,
     SSAGANGenerator,
@@ -31,6 +37,8 @@ from .models import (
 
 State = Mapping[str, Tensor]
 Rules = list[tuple[str, str | Callable[[re.Match], str]]]
+
+NOT_IN_OLD_FILES = ("num_batches_tracked", "pixel_mean", "pixel_std")
 
 
 class Conversion(NamedTuple):
@@ -40,27 +48,30 @@ class Conversion(NamedTuple):
         model_class: what it becomes.
         rules: (regular expression, replacement as `re.sub` takes it) pairs, applied to each key in order.
         config: makes the model's config from the original state dict and what is known beyond it.
-        values: (regular expression, function) pairs; the function makes the tensor of a matching original key, given key and state dict.
+        unpack: what must happen to the tensors themselves before they are renamed.
     """
 
     model_class: type[PreTrainedModel]
     rules: Rules
     config: Callable[..., PreTrainedConfig]
-    values: tuple[tuple[str, Callable[[str, State], Tensor]], ...] = ()
+    unpack: Callable[[State], State] = dict
 
 
 def load_original(arch: str, part: str, state_dict: State, **known: object) -> PreTrainedModel:
     """Makes a model of an original state dict.
 
     Args:
-        arch: "attngan", "dmgan", "ssagan" or "damsm".
-        part: "text_encoder" or "image_encoder" (of any arch trained with DAMSM), "generator", "discriminator" (SSA-GAN), "discriminator64",
+        arch: "attngan", "dmgan", "ssagan", "galip" or "damsm".
+        part: "text_encoder" or "image_encoder" (of any arch trained with DAMSM), "clip" (both towers of OpenAI's file), "generator",
+            "discriminator" (SSA-GAN; GALIP: its two networks in one dict, keys `netD.*` and `netC.*`), "discriminator64",
             "discriminator128" or "discriminator256" (AttnGAN and DM-GAN: one scale of the discriminator).
         state_dict: the original's tensors by name, with or without the `module.` that DataParallel puts before each.
-        known: config fields that shapes cannot tell, such as `align_corners` of the image encoder; published values when absent.
+        known: config fields that shapes cannot tell, such as `align_corners` of the image encoder, or the attention heads of a CLIP tower
+            as `image_config={"num_attention_heads": 12}`; published values when absent.
 
     Returns:
-        The model in evaluation mode, every tensor loaded. `num_batches_tracked`, which files of old torch versions lack, may be missing.
+        The model in evaluation mode, every tensor loaded. Constants that the files never hold, and `num_batches_tracked`, which those of
+        old torch versions lack, may be missing.
 
     Raises:
         ValueError: an arch and part that do not exist, a tensor whose shape contradicts the others, or keys that are missing or left
@@ -68,21 +79,22 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
     """
     if part in ("text_encoder", "image_encoder"):
         arch = "damsm"
+    elif part == "clip":
+        arch = "galip"
     if (arch, part) not in CONVERSIONS:
         raise ValueError(f"there is no conversion of {arch!r} {part!r}; known are {', '.join(' '.join(pair) for pair in CONVERSIONS)}")
     conversion = CONVERSIONS[arch, part]
-    original = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    original = {re.sub(r"^(net[CD]\.)?module\.", r"\1", key): value for key, value in state_dict.items()}
     try:
         config = conversion.config(original, **known)
-        for pattern, value in conversion.values:
-            original |= {key: value(key, original) for key in original if re.search(pattern, key)}
     except KeyError as error:
         raise ValueError(f"this is no {arch} {part}: its tensor {error} is missing; found {', '.join(list(original)[:5])}, ...") from error
     model = conversion.model_class(config)
-    renamed = {rename(key, conversion.rules): value.to(torch.float32) if value.is_floating_point() else value for key, value in original.items()}
+    renamed = {rename(key, conversion.rules): value for key, value in conversion.unpack(original).items()}
+    renamed = {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in renamed.items()}
     own = model.state_dict()
     for key, value in own.items():
-        if key.endswith("num_batches_tracked"):
+        if key.endswith(NOT_IN_OLD_FILES):
             renamed.setdefault(key, value)
     problems = [f"missing: {key}" for key in own if key not in renamed] + [f"left over: {key}" for key in renamed if key not in own]
     problems += [
@@ -132,6 +144,87 @@ def _ssagan_discriminator_config(state: State, **known: object) -> SSAGANConfig:
     )
 
 
+def _clip_config(state: State, **known: object) -> CLIPPairConfig:
+    image, text = known.pop("image_config", {}), known.pop("text_config", {})
+    vocab_size, context = state["token_embedding.weight"].shape[0], state["positional_embedding"].shape[0]
+    text_fields = {
+        **_transformer(state["positional_embedding"].shape[1], text),
+        "intermediate_size": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "num_hidden_layers": _count(state, "transformer.resblocks."),
+        "projection_dim": state["text_projection"].shape[1],
+        "max_position_embeddings": context,
+        "vocab_size": vocab_size,
+        "bos_token_id": vocab_size - 2,  # OpenAI's vocabulary ends with the two marks
+        "eos_token_id": vocab_size - 1,
+    }
+    image_fields = _vision_fields(state, "visual.", image) | {"projection_dim": state["visual.proj"].shape[1]}
+    return CLIPPairConfig(text_config=text_fields | text, image_config=image_fields | image, **known)
+
+
+def _galip_generator_config(state: State, **known: object) -> GALIPConfig:
+    image, text = known.pop("image_config", {}), known.pop("text_config", {})
+    noise_dim = state["fc_code.weight"].shape[1]
+    sentence = {"projection_dim": state["mapping.fc_prompt.weight"].shape[1] - noise_dim}
+    tower = _vision_fields(state, "mapping.CLIP_ViT.", image)
+    fields = {
+        "image_size": tower["image_size"],  # the authors draw what their CLIP reads
+        "noise_dim": noise_dim,
+        "generator_channels": state["to_rgb.1.weight"].shape[1],
+        "mapper_channels": state["mapping.conv_fuse.weight"].shape[1],
+        "mapper_blocks": _count(state, "mapping.FBlocks."),
+    }
+    return GALIPConfig(text_config=sentence | text, image_config=tower | sentence | image, **(fields | known))
+
+
+def _galip_discriminator_config(state: State, **known: object) -> GALIPConfig:
+    image, text = known.pop("image_config", {}), known.pop("text_config", {})
+    channels, width = state["netD.main.conv_s.weight"].shape[:2]
+    score_channels, joined, kernel, _ = state["netC.joint_conv.0.weight"].shape
+    grid = kernel + state["netC.joint_conv.2.weight"].shape[-1] - 1
+    sentence = {"projection_dim": joined - channels}
+    tower = {**_transformer(width, image), "image_size": 32 * grid, "patch_size": 32, "rescale_twice": True}
+    fields = {"discriminator_channels": channels, "score_channels": score_channels}
+    return GALIPConfig(text_config=sentence | text, image_config=tower | sentence | image, **(fields | known))
+
+
+def _vision_fields(state: State, prefix: str, known: dict) -> dict:
+    """Fields of `CLIPImageConfig` for OpenAI's vision tower under `prefix`, preprocessed as GALIP does."""
+    width, _, patch_size, _ = state[f"{prefix}conv1.weight"].shape
+    grid = math.isqrt(state[f"{prefix}positional_embedding"].shape[0] - 1)
+    return {
+        **_transformer(width, known),
+        "intermediate_size": state[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "num_hidden_layers": _count(state, f"{prefix}transformer.resblocks."),
+        "image_size": patch_size * grid,
+        "patch_size": patch_size,
+        "rescale_twice": True,
+    }
+
+
+def _transformer(width: int, known: dict) -> dict:
+    """Width, inner width and heads of a CLIP tower: all of OpenAI's have heads of 64 channels."""
+    if width % 64 and "num_attention_heads" not in known:
+        raise ValueError(f"a CLIP tower of width {width} is none of OpenAI's: name its num_attention_heads in text_config or image_config")
+    return {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": width // 64}
+
+
+def _unpack_attention(state: State) -> State:
+    """Splits OpenAI's fused projections into those of queries, keys and values."""
+    unpacked = {}
+    for key, value in state.items():
+        if match := re.fullmatch(r"(.*\.attn\.)in_proj_(weight|bias)", key):
+            unpacked |= {f"{match[1]}{name}_proj.{match[2]}": part for name, part in zip("qkv", value.chunk(3))}
+        else:
+            unpacked[key] = value
+    return unpacked
+
+
+def _unpack_clip(state: State) -> State:
+    """Also turns the two projections into weights of linear layers, and drops the sizes that OpenAI's archives list as tensors."""
+    kept = {key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")}
+    return _unpack_attention({key: value.T if key in ("visual.proj", "text_projection") else value for key, value in kept.items()})
+
+
 def _stacked_generator_config(config_class: type[PreTrainedConfig], state: State, **known: object) -> PreTrainedConfig:
     conditioning_dim, text_dim = state["ca_net.fc.weight"].shape[0] // 4, state["ca_net.fc.weight"].shape[1]
     stages = _count(state, "h_net")
@@ -157,11 +250,21 @@ def _scale_discriminator_config(config_class: type[PreTrainedConfig], suffix: st
     )
 
 
-def _power_iteration(state: State, prefix: str) -> tuple[Tensor, Tensor]:
-    """The singular vectors (u, v) that DM-GAN's first forward computes before it divides by u W v."""
-    matrix = state[prefix + "weight_bar"].float().flatten(1)
-    v = F.normalize(matrix.T @ state[prefix + "weight_u"].float(), dim=0, eps=1e-12)
-    return F.normalize(matrix @ v, dim=0, eps=1e-12), v
+def _unpack_word_projections(state: State) -> State:
+    """Turns AttnGAN's 1x1 convolutions over the words in a row into linear layers."""
+    return {key: value.squeeze(-1) if key.endswith("conv_context.weight") else value for key, value in state.items()}
+
+
+def _iterate_spectral_norms(state: State) -> State:
+    """Takes the step of the power iteration that DM-GAN's first forward takes before it divides by u W v."""
+    moved = dict(state)
+    for key in state:
+        if key.endswith("weight_bar"):
+            prefix = key.removesuffix("weight_bar")
+            matrix = state[key].float().flatten(1)
+            v = F.normalize(matrix.T @ state[prefix + "weight_u"].float(), dim=0, eps=1e-12)
+            moved |= {prefix + "weight_u": F.normalize(matrix @ v, dim=0, eps=1e-12), prefix + "weight_v": v}
+    return moved
 
 
 def _text_width(width: int, known: dict) -> dict:
@@ -172,6 +275,21 @@ def _text_width(width: int, known: dict) -> dict:
 def _count(state: State, prefix: str) -> int:
     """How many numbered submodules `prefix0`, `prefix1`, ... there are."""
     return len({match[1] for key in state if (match := re.match(rf"{prefix}(\d+)\.", key))})
+
+
+CLIP_TOWER = [
+    (r"transformer\.resblocks\.", "encoder.layers."),
+    (r"\.attn\.", ".self_attn."),
+    (r"\.ln_([12])\.", r".layer_norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"\.(class_embedding|token_embedding\.weight)$", r".embeddings.\1"),
+    (r"\.positional_embedding$", ".embeddings.position_embedding.weight"),
+    (r"vision\.conv1\.", "vision.embeddings.patch_embedding."),
+    (r"\.ln_pre\.", ".pre_layrnorm."),
+    (r"\.ln_post\.", ".post_layernorm."),
+    (r"\.ln_final\.", ".final_layer_norm."),
+]
 
 
 STACKED_GENERATOR_RULES = [
@@ -210,8 +328,7 @@ def _dmgan_discriminator(stages: int) -> Conversion:
         (r"module\.bias$", "bias"),
     ]
     config = partial(_scale_discriminator_config, DMGANConfig, "module.weight_bar", stages)
-    vectors = (r"weight_[uv]$", lambda key, state: _power_iteration(state, key[: -len("weight_u")])[0 if key.endswith("u") else 1])
-    return Conversion(DMGANScaleDiscriminator, rules + SCALE_DISCRIMINATOR_RULES, config, (vectors,))
+    return Conversion(DMGANScaleDiscriminator, rules + SCALE_DISCRIMINATOR_RULES, config, _iterate_spectral_norms)
 
 
 CONVERSIONS = {
@@ -219,7 +336,7 @@ CONVERSIONS = {
         AttnGANGenerator,
         [*STACKED_GENERATOR_RULES, (r"att\.conv_context\.", "project_words.")],
         partial(_stacked_generator_config, AttnGANConfig),
-        ((r"conv_context\.weight$", lambda key, state: state[key].squeeze(-1)),),  # a 1x1 convolution over words in a row
+        _unpack_word_projections,
     ),
     **{("attngan", f"discriminator{64 << i}"): _attngan_discriminator(i + 1) for i in range(3)},
     ("dmgan", "generator"): Conversion(
@@ -268,5 +385,48 @@ CONVERSIONS = {
             (r"^COND_DNET\.joint_conv\.", "joint."),
         ],
         _ssagan_discriminator_config,
+    ),
+    ("galip", "clip"): Conversion(
+        CLIPPairModel,
+        [
+            (r"^visual\.proj$", "image_encoder.projection.weight"),
+            (r"^text_projection$", "text_encoder.projection.weight"),
+            (r"^visual\.", "image_encoder.vision."),
+            (r"^(transformer|token_embedding|positional_embedding|ln_final)", r"text_encoder.text.\1"),
+            *CLIP_TOWER,
+        ],
+        _clip_config,
+        _unpack_clip,
+    ),
+    ("galip", "generator"): Conversion(
+        GALIPGenerator,
+        [
+            (r"^fc_code\.", "project_noise."),
+            (r"^mapping\.CLIP_ViT\.", "vision."),
+            (r"^mapping\.FBlocks\.", "mapper."),
+            (r"^mapping\.conv_fuse\.", "to_tokens."),
+            (r"^mapping\.fc_prompt\.", "to_prompts."),
+            (r"^mapping\.conv\.", "from_tokens."),
+            (r"^GBlocks\.(\d+)\.c([12])\.", r"blocks.\1.conv\2."),
+            (r"^GBlocks\.", "blocks."),
+            (r"affine([01])\.", r"affines.\1."),
+            (r"fc_gamma\.", "scale."),
+            (r"fc_beta\.", "shift."),
+            (r"c_sc\.", "shortcut."),
+            *CLIP_TOWER,
+        ],
+        _galip_generator_config,
+        _unpack_attention,
+    ),
+    ("galip", "discriminator"): Conversion(
+        GALIPDiscriminator,
+        [
+            (r"^netD\.DBlocks\.", "blocks."),
+            (r"^netD\.main\.", "last_block."),
+            (r"^netC\.joint_conv\.", "joint."),
+            (r"conv_r\.", "residual."),
+            (r"conv_s\.", "shortcut."),
+        ],
+        _galip_discriminator_config,
     ),
 }

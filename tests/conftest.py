@@ -17,6 +17,11 @@ from t2i_supcon.data import build_tokenizer
 from t2i_supcon.models import GANS, DAMSMConfig, DAMSMModel
 
 CAPTIONS = ["a red circle", "a blue square on white", "the green triangle, a small one", "yellow star"]
+TINY_TEXT = {"embedding_dim": 7, "hidden_size": 8}
+TINY_IMAGE = {"hidden_size": 8, "image_size": 75, "channel_divisor": 16}
+TINY_TRANSFORMER = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "projection_dim": 8}
+TINY_CLIP_TEXT = {**TINY_TRANSFORMER, "max_position_embeddings": 8, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+TINY_CLIP_IMAGE = {**TINY_TRANSFORMER, "image_size": 16, "patch_size": 4, "feature_layers": [0, 2]}
 TINY_STACKED = {
     "image_size": 32,
     "noise_dim": 6,
@@ -28,10 +33,20 @@ TINY_STACKED = {
 TINY = {
     "attngan": TINY_STACKED,
     "dmgan": TINY_STACKED,
+    "galip": {
+        "image_size": 16,
+        "noise_dim": 6,
+        "generator_channels": 8,
+        "mapper_channels": 16,
+        "mapper_blocks": 2,
+        "prompt_layers": [1, 2],
+        "discriminator_channels": 5,
+        "score_channels": 4,
+        "image_config": TINY_CLIP_IMAGE,
+    },
     "ssagan": {"image_size": 16, "noise_dim": 6, "generator_channels": 4, "discriminator_channels": 4, "mask_channels": 5},
 }
-TINY_TEXT = {"embedding_dim": 7, "hidden_size": 8}
-TINY_IMAGE = {"hidden_size": 8, "image_size": 75, "channel_divisor": 16}
+TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +69,12 @@ def encoders(tokenizer) -> DAMSMModel:
     return DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": len(tokenizer)}, image_config=TINY_IMAGE)).eval()
 
 
+def tiny_text(name: str, vocab_size: int = 20) -> dict:
+    return {**TEXTS.get(name, TINY_TEXT), "vocab_size": vocab_size}
+
+
 def tiny_config(name: str, vocab_size: int = 20):
-    return GANS[name].config(**TINY[name], text_config={**TINY_TEXT, "vocab_size": vocab_size})
+    return GANS[name].config(**TINY[name], text_config=tiny_text(name, vocab_size))
 
 
 def picture(seed: int, size: int = 20) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import TINY, TINY_TEXT
+from conftest import TINY, tiny_text
 from transformers import pipeline
 
 import t2i_supcon
@@ -13,7 +13,7 @@ from t2i_supcon.training.recipe import build_model_config
 @pytest.fixture
 def folder(gan_name, tokenizer, tmp_path):
     gan = GANS[gan_name]
-    config = build_model_config(gan.config, TINY[gan_name], text_config={**TINY_TEXT, "vocab_size": len(tokenizer)})
+    config = build_model_config(gan.config, TINY[gan_name], text_config=tiny_text(gan_name, len(tokenizer)))
     gan.composite(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     return tmp_path
@@ -23,7 +23,7 @@ def test_a_prompt_gives_images_and_the_seed_decides_them(folder, gan_name):
     draw = pipeline("text-to-image", model=str(folder))
     assert isinstance(draw, t2i_supcon.TextToImagePipeline)
     first, again, other = (draw("a red star", num_images_per_prompt=3, seed=seed) for seed in (0, 0, 1))
-    size = TINY[gan_name]["image_size"]
+    size = draw.model.config.image_sizes[-1]
     assert len(first) == 3 and first[0].size == (size, size) and first[0].mode == "RGB"
     assert all(np.array_equal(np.array(a), np.array(b)) for a, b in zip(first, again))
     assert not np.array_equal(np.array(first[0]), np.array(other[0]))

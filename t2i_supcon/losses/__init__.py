@@ -8,12 +8,14 @@ from .adversarial import (
     kl_loss,
     matching_aware_gradient_penalty,
 )
-from .matching import sentence_matching_loss, word_matching_loss
+from .matching import clip_contrastive_loss, cosine_matching_loss, sentence_matching_loss, word_matching_loss
 from .supcon import positive_mask, supcon_loss
 
 __all__ = [
     "bce_discriminator_loss",
     "bce_generator_loss",
+    "clip_contrastive_loss",
+    "cosine_matching_loss",
     "hinge_discriminator_loss",
     "hinge_generator_loss",
     "kl_loss",

@@ -1,4 +1,7 @@
-"""Image-text matching losses of DAMSM (Xu et al., arXiv 1711.10485, section 3.2): each caption must find its image, and each image its caption."""
+"""Image-text matching losses: each caption must find its image, and each image its caption.
+
+Those of DAMSM (Xu et al., arXiv 1711.10485, section 3.2), of CLIP (Radford et al., arXiv 2103.00020) and of GALIP (Tao et al., arXiv 2301.12959).
+"""
 
 import torch
 from torch import Tensor
@@ -65,6 +68,27 @@ def sentence_matching_loss(image_emb: Tensor, sent_emb: Tensor, labels: Tensor |
     """
     similarity = F.cosine_similarity(image_emb.float()[:, None], sent_emb.float()[None], dim=-1, eps=1e-8)  # (image, caption)
     return _matching_terms(gamma3 * similarity, labels)
+
+
+def clip_contrastive_loss(image_emb: Tensor, sent_emb: Tensor, logit_scale: Tensor | float, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Matches captions and images by scaled cosine similarity (CLIP, fig. 3); CLIP trains on the mean of both terms.
+
+    Args:
+        image_emb: (B, D).
+        sent_emb: (B, D).
+        logit_scale: what the cosines are multiplied with, `model.logit_scale.exp()`.
+        labels: (B,) class ids or (B, C) multi-hot; other rows that share a label are no negatives. None: every other row is one.
+
+    Returns:
+        (image_to_text, text_to_image), two scalars.
+    """
+    similarity = F.normalize(image_emb.float(), dim=1) @ F.normalize(sent_emb.float(), dim=1).T  # (image, caption)
+    return _matching_terms(logit_scale * similarity, labels)
+
+
+def cosine_matching_loss(image_emb: Tensor, sent_emb: Tensor) -> Tensor:
+    """-mean cosine of each image (B, D) and its own sentence (B, D): GALIP's `clip_sim`, in [-1, 1]."""
+    return -F.cosine_similarity(image_emb.float(), sent_emb.float(), dim=1).mean()
 
 
 def _matching_terms(similarity: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:

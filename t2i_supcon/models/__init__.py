@@ -6,8 +6,10 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from .attngan import AttnGANConfig, AttnGANDiscriminator, AttnGANForTextToImage, AttnGANGenerator, AttnGANScaleDiscriminator
 from .base import DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings, TextToImageModel
+from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPPairConfig, CLIPPairModel, CLIPTextEncoder
 from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
 from .dmgan import DMGANConfig, DMGANDiscriminator, DMGANForTextToImage, DMGANGenerator, DMGANScaleDiscriminator
+from .galip import GALIPConfig, GALIPDiscriminator, GALIPForTextToImage, GALIPGenerator
 from .ssagan import SSAGANConfig, SSAGANDiscriminator, SSAGANForTextToImage, SSAGANGenerator
 
 
@@ -23,6 +25,7 @@ class GAN(NamedTuple):
 GANS = {
     "attngan": GAN(AttnGANConfig, AttnGANGenerator, AttnGANDiscriminator, AttnGANForTextToImage),
     "dmgan": GAN(DMGANConfig, DMGANGenerator, DMGANDiscriminator, DMGANForTextToImage),
+    "galip": GAN(GALIPConfig, GALIPGenerator, GALIPDiscriminator, GALIPForTextToImage),
     "ssagan": GAN(SSAGANConfig, SSAGANGenerator, SSAGANDiscriminator, SSAGANForTextToImage),
 }
 
@@ -31,6 +34,8 @@ for _gan in GANS.values():
     AutoModel.register(_gan.config, _gan.composite, exist_ok=True)
 AutoConfig.register(DAMSMConfig.model_type, DAMSMConfig, exist_ok=True)
 AutoModel.register(DAMSMConfig, DAMSMModel, exist_ok=True)
+AutoConfig.register(CLIPPairConfig.model_type, CLIPPairConfig, exist_ok=True)
+AutoModel.register(CLIPPairConfig, CLIPPairModel, exist_ok=True)
 
 __all__ = [
     "AttnGANConfig",
@@ -38,6 +43,11 @@ __all__ = [
     "AttnGANForTextToImage",
     "AttnGANGenerator",
     "AttnGANScaleDiscriminator",
+    "CLIPImageConfig",
+    "CLIPImageEncoder",
+    "CLIPPairConfig",
+    "CLIPPairModel",
+    "CLIPTextEncoder",
     "DAMSMConfig",
     "DAMSMImageConfig",
     "DAMSMImageEncoder",
@@ -50,6 +60,10 @@ __all__ = [
     "DMGANGenerator",
     "DMGANScaleDiscriminator",
     "DiscriminatorOutput",
+    "GALIPConfig",
+    "GALIPDiscriminator",
+    "GALIPForTextToImage",
+    "GALIPGenerator",
     "GAN",
     "GANS",
     "GeneratorOutput",

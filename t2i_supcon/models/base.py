@@ -30,11 +30,13 @@ class ImageEmbeddings(ModelOutput):
 
     Attributes:
         image_emb: (B, D), one vector per image.
-        region_feats: (B, D, h, w), one vector per region.
+        region_feats: (B, D, h, w), one vector per region, from the encoders that embed regions.
+        local_feats: (B, n, W, g, g), patch features of n intermediate layers in their own width, from the encoders that expose them.
     """
 
     image_emb: Tensor | None = None
     region_feats: Tensor | None = None
+    local_feats: Tensor | None = None
 
 
 @dataclass
@@ -77,9 +79,21 @@ class GANPreTrainedModel(PreTrainedModel):
     `reset_parameters` how they start (as torch's own layers do), and the same method restores what a checkpoint lacks.
     The library guards the `torch.nn.init` functions while this runs, so that tensors already loaded are left alone; only
     BatchNorm writes its buffers without them.
+
+    Loading makes every parameter trainable again; a module that keeps some frozen therefore has a `freeze` method, called here.
     """
 
     main_input_name = "input_ids"
+    _supports_sdpa = True  # for the towers that attend; the choice made here is handed down to them
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for module in model.modules():
+            if hasattr(module, "freeze"):
+                module.freeze()
+        return loaded
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -281,6 +281,7 @@ class StackedDiscriminator(StackedModel):
     base_model_prefix = "discriminator"
     main_input_name = "images"
     adversarial = "bce"
+    reads_image_features = False
     scale_class: type[ScaleDiscriminator]
 
     def __init__(self, config: StackedConfig):

@@ -183,7 +183,11 @@ class SSADiscriminatorBlock(nn.Module):
         )
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
         self.widens = in_channels != out_channels
-        self.shortcut.requires_grad_(self.widens)  # between equal widths the authors own this convolution but never call it
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Between equal widths the authors own the shortcut's convolution but never call it."""
+        self.shortcut.requires_grad_(self.widens)
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.gamma)
@@ -201,6 +205,7 @@ class SSAGANDiscriminator(GANPreTrainedModel):
     config_class = SSAGANConfig
     base_model_prefix = "discriminator"
     main_input_name = "images"
+    reads_image_features = False
     adversarial = "hinge"
 
     def __init__(self, config: SSAGANConfig):

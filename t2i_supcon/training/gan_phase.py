@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..data import Batch, EvaluationRows, encode_prompts, to_pil
 from ..losses import (
@@ -22,7 +22,7 @@ from ..losses import (
     matching_aware_gradient_penalty,
 )
 from ..metrics.statistics import feature_statistics, frechet_distance
-from ..models import GANS, DAMSMModel, DiscriminatorOutput, GeneratorOutput, TextEmbeddings
+from ..models import GANS, DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings
 from .augmentation import augment
 from .checkpoint import restore_module
 from .ema import EMA
@@ -82,13 +82,14 @@ class GANPhase:
         self.reference = reference
         self.discriminator_loss, self.generator_loss = ADVERSARIAL[discriminator.adversarial]
         self.steps_taken = 0
+        self.reads_features = discriminator.reads_image_features
         self.text_encoder, self.image_encoder = (e.to(accelerator.device).eval().requires_grad_(False) for e in (text_encoder, image_encoder))
         if recipe.channels_last:
             for module in (generator, discriminator, image_encoder):
                 module.to(memory_format=torch.channels_last)
-        g_optimizer = torch.optim.Adam(generator.parameters(), lr=recipe.generator_learning_rate, betas=recipe.betas, fused=True)
-        trained = [p for p in discriminator.parameters() if p.requires_grad]
-        d_optimizer = torch.optim.Adam(trained, lr=recipe.discriminator_learning_rate, betas=recipe.betas, fused=True)
+        trained = [[p for p in network.parameters() if p.requires_grad] for network in (generator, discriminator)]
+        g_optimizer = torch.optim.Adam(trained[0], lr=recipe.generator_learning_rate, betas=recipe.betas, fused=True)
+        d_optimizer = torch.optim.Adam(trained[1], lr=recipe.discriminator_learning_rate, betas=recipe.betas, fused=True)
         self.schedules = [lr_schedule(optimizer, recipe) for optimizer in (g_optimizer, d_optimizer)]
         self.generator, self.discriminator, self.g_optimizer, self.d_optimizer = accelerator.prepare(
             generator.train(), discriminator.train(), g_optimizer, d_optimizer
@@ -102,24 +103,31 @@ class GANPhase:
         """Builds new networks around the encoders the recipe names.
 
         Raises:
-            ValueError: an unknown model or architecture key, or encoders that cannot be loaded.
+            ValueError: an unknown model or architecture key, or encoders that cannot be loaded or are of another kind than the GAN's.
         """
         if recipe.model not in GANS:
             raise ValueError(f"model is {recipe.model!r}; it must be one of {', '.join(GANS)}")
         gan = GANS[recipe.model]
-        if "text_config" in recipe.model_config:
-            raise ValueError("model_config.text_config comes from the encoders; remove it from the recipe")
+        given = ("text_config", "image_config") if gan.discriminator.reads_image_features else ("text_config",)
+        for key in given:
+            if key in recipe.model_config:
+                raise ValueError(f"model_config.{key} comes from the encoders; remove it from the recipe")
         try:
-            encoders = DAMSMModel.from_pretrained(recipe.encoders)
+            encoders = AutoModel.from_pretrained(recipe.encoders)
             tokenizer = AutoTokenizer.from_pretrained(recipe.encoders)
         except OSError as error:
             raise ValueError(
                 f"encoders {recipe.encoders!r}: no saved encoders found there; train phase 1 first, or set encoders=FOLDER to what it saved"
             ) from error
-        config = build_model_config(gan.config, recipe.model_config, text_config=encoders.config.text_config.to_dict())
+        needed, found = gan.composite.text_encoder_class, getattr(encoders, "text_encoder", encoders)
+        if not isinstance(found, needed):
+            raise ValueError(f"encoders {recipe.encoders!r}: {recipe.model} needs a {needed.__name__}, found a {type(found).__name__}")
+        config = build_model_config(gan.config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given})
         evaluation, reference = (EvaluationRows(r, tokenizer, config.image_size) for r in (held_out, rows))
-        networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
-        return cls(recipe, accelerator, *networks, tokenizer, evaluation, reference)
+        generator, discriminator = gan.generator(config), gan.discriminator(config)
+        if discriminator.reads_image_features:
+            generator.copy_vision_tower(encoders.image_encoder)
+        return cls(recipe, accelerator, generator, discriminator, encoders.text_encoder, encoders.image_encoder, tokenizer, evaluation, reference)
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the discriminator, then one of the generator; returns the unweighted terms."""
@@ -127,48 +135,57 @@ class GANPhase:
             text = self.text_encoder(batch.input_ids, batch.attention_mask)
         noise = torch.randn(len(batch), self.config.noise_dim, device=text.sent_emb.device)
         fake = self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask)
-        terms = self.discriminator_step(batch, text, fake)
-        terms |= self.generator_step(batch, text, fake)
+        seen = self.image_encoder(augment(fake.images, self.recipe.augmentation)[-1]) if self.reads_features else None  # once, for both players
+        terms = self.discriminator_step(batch, text, fake, seen)
+        terms |= self.generator_step(batch, text, fake, seen)
         for schedule in self.schedules:
             schedule.step()
         self.steps_taken += 1
         return {name: term.detach() for name, term in terms.items()}
 
-    def discriminator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput) -> dict[str, Tensor]:
+    def discriminator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput, seen: ImageEmbeddings | None = None) -> dict[str, Tensor]:
         """Adversarial loss on real images with their captions, on the same with the next row's caption, and on generated images.
 
-        All rows of a batch, of both views, form one list here: a row's wrong caption is the next row's, and the last row has none.
+        All rows of a batch, of both views, form one list here: a row's wrong caption is the next row's, and the last row has none or, where
+        the recipe rotates them, the first row's. `seen` are the fakes as the image encoder sees them, for a discriminator that reads this.
         """
         weights, policies = self.recipe.loss_weights, self.recipe.augmentation
         penalised = "d_magp" in weights and self.steps_taken % self.recipe.magp_every == 0
         joint = penalised and self.recipe.magp_step == "joint"
         real, sent = augment(batch.images, policies), text.sent_emb
-        inputs = tuple(x.detach().requires_grad_() for x in (real[-1], sent)) if penalised else ()
+        wrong = sent.roll(-1, dims=0) if self.recipe.wrong_captions == "rotated" else sent[1:]
+        drawn = augment(tuple(image.detach() for image in fake.images), policies) if seen is None else seen.local_feats.detach()
+        if self.reads_features:
+            with torch.no_grad():
+                real = self.image_encoder(real[-1]).local_feats
+        penalised_on = (real if self.reads_features else real[-1], sent)
+        inputs = tuple(x.detach().requires_grad_() for x in penalised_on) if penalised else ()
 
-        real_scores = self.discriminator(inputs[:1] if joint else real, inputs[1] if joint else sent, text.sent_emb[1:])
-        fake_scores = self.discriminator(augment(tuple(image.detach() for image in fake.images), policies), text.sent_emb)
+        real_scores = self.discriminator(*(inputs if joint else (real, sent)), wrong)
+        fake_scores = self.discriminator(drawn, text.sent_emb)
         terms = {"d_adv": self._discriminator_loss(real_scores, fake_scores)}
         if joint:
             terms["d_magp"] = self.recipe.magp_every * matching_aware_gradient_penalty(real_scores.cond[-1], inputs)
         self._update(self.d_optimizer, terms)
         if penalised and not joint:
-            scores = self.discriminator(inputs[:1], inputs[1])  # of the discriminator just updated
+            scores = self.discriminator(*inputs)  # of the discriminator just updated
             penalty = {"d_magp": self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], inputs)}
             self._update(self.d_optimizer, penalty)
             terms |= penalty
         return terms
 
-    def generator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput) -> dict[str, Tensor]:
+    def generator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput, seen: ImageEmbeddings | None = None) -> dict[str, Tensor]:
         """Adversarial loss through the updated discriminator, matching losses and supervised contrast through the frozen encoders."""
-        weights = self.recipe.loss_weights
+        weights, policies = self.recipe.loss_weights, self.recipe.augmentation
         terms = {}
         with frozen(self.discriminator):
             if "g_adv" in weights:
-                terms["g_adv"] = self._generator_loss(self.discriminator(augment(fake.images, self.recipe.augmentation), text.sent_emb))
+                drawn = augment(fake.images, policies) if seen is None else seen.local_feats
+                terms["g_adv"] = self._generator_loss(self.discriminator(drawn, text.sent_emb))
             if "g_kl" in weights:
                 terms["g_kl"] = kl_loss(fake.mu, fake.logvar)
-            if weights.keys() & {"words", "sent", "supcon"}:
-                images = self.image_encoder(fake.images[-1])
+            if weights.keys() & {"words", "sent", "clip_sim", "supcon"}:
+                images = self.image_encoder(fake.images[-1]) if seen is None or policies else seen
                 terms |= matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
                 terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
             self._update(self.g_optimizer, terms)

@@ -148,6 +148,8 @@ class GANRecipe(Recipe):
             or joins its sum ("joint", one backward per step).
         magp_every: compute the penalty every so many steps, weighted up by as much.
         ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the live one is.
+        wrong_captions: a row's wrong caption is the next row's; the last row has none ("next") or the first row's ("rotated", as GALIP's
+            authors did).
         augmentation: differentiable augmentations of what the discriminator sees.
     """
 
@@ -158,6 +160,7 @@ class GANRecipe(Recipe):
     magp_step: Literal["separate", "joint"] = "separate"
     magp_every: int = 1
     ema_decay: float | None = None
+    wrong_captions: Literal["next", "rotated"] = "next"
     augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)
 
     def check_values(self) -> None:
@@ -167,7 +170,7 @@ class GANRecipe(Recipe):
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("d_adv", "d_magp", "g_adv", "g_kl", "words", "sent", "supcon")
+        return ("d_adv", "d_magp", "g_adv", "g_kl", "words", "sent", "clip_sim", "supcon")
 
 
 PHASES = {"encoders": EncoderRecipe, "gan": GANRecipe}

@@ -4,25 +4,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..losses import positive_mask, sentence_matching_loss, supcon_loss, word_matching_loss
+from ..losses import cosine_matching_loss, positive_mask, sentence_matching_loss, supcon_loss, word_matching_loss
 from ..models import ImageEmbeddings, TextEmbeddings
 from .recipe import Recipe
 
 
 def matching_terms(recipe: Recipe, images: ImageEmbeddings, text: TextEmbeddings, labels: Tensor, num_views: int) -> dict[str, Tensor]:
-    """DAMSM's `words` and `sent` (both directions summed), each view on its own, averaged over the views.
+    """DAMSM's `words` and `sent` (both directions summed), each view on its own, averaged over the views; GALIP's `clip_sim`.
 
     The average keeps a weight's meaning the same with one view and with two.
+
+    Raises:
+        ValueError: `words` with an image encoder that embeds no regions.
     """
     terms = {}
     labels = labels if recipe.mask_same_label else None
     if "words" in recipe.loss_weights:
+        if images.region_feats is None:
+            raise ValueError("loss_weights names 'words', but this image encoder embeds no regions to match words with")
         views = _views(num_views, images.region_feats, text.word_embs, text.attention_mask, labels)
         losses = [word_matching_loss(*view, recipe.gamma1, recipe.gamma2, recipe.gamma3)[:2] for view in views]
         terms["words"] = sum(sum(pair) for pair in losses) / num_views
     if "sent" in recipe.loss_weights:
         views = _views(num_views, images.image_emb, text.sent_emb, labels)
         terms["sent"] = sum(sum(sentence_matching_loss(*view, recipe.gamma3)) for view in views) / num_views
+    if "clip_sim" in recipe.loss_weights:
+        terms["clip_sim"] = cosine_matching_loss(images.image_emb, text.sent_emb)
     return terms
 
 

@@ -71,8 +71,12 @@ def draw(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
             return 0.5 + 0.1 * normal()
         if last == "weight":
             return 1 + 0.2 * normal()
+        if last == "logit_scale":
+            return torch.tensor(2.6593)
         return 0.1 * normal()
     if key == "encoder.weight":
         return normal()
-    fan_in = torch.Size(shape[1:]).numel()
+    if "embedding" in key:
+        return 0.3 * normal()
+    fan_in = shape[0] if last in ("proj", "text_projection") else torch.Size(shape[1:]).numel()
     return 1.2 * normal() / fan_in**0.5

@@ -1,12 +1,13 @@
-"""The DAMSM matching losses against the authors' code and a slow loop over captions."""
+"""The matching losses against the authors' code, a slow loop over captions, transformers' CLIP and closed forms."""
 
 import pytest
 import torch
 from golden.weights import Golden
 from torch.nn import functional as F
 from torch.testing import assert_close
+from transformers import CLIPConfig, CLIPModel
 
-from t2i_supcon.losses import sentence_matching_loss, word_matching_loss
+from t2i_supcon.losses import clip_contrastive_loss, cosine_matching_loss, sentence_matching_loss, word_matching_loss
 
 GAMMAS = {"gamma1": 4.0, "gamma2": 5.0, "gamma3": 10.0}
 
@@ -83,3 +84,38 @@ def test_losses_do_not_depend_on_padding():
 def test_a_batch_of_one_class_has_nothing_to_tell_apart():
     first, second = sentence_matching_loss(torch.randn(4, 3), torch.randn(4, 3), torch.zeros(4, dtype=torch.long))
     assert first == 0 and second == 0
+
+
+def test_clip_loss_equals_that_of_transformers():
+    config = CLIPConfig(
+        projection_dim=6,
+        text_config={"vocab_size": 12, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        | {"bos_token_id": 10, "eos_token_id": 11},
+        vision_config={"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4},
+    )
+    model = CLIPModel(config)
+    ids = torch.cat([torch.randint(0, 10, (5, 4)), torch.full((5, 1), 11)], dim=1)
+    out = model(input_ids=ids, pixel_values=torch.randn(5, 3, 8, 8), return_loss=True)
+    image, sentence = 3 * out.image_embeds, 0.2 * out.text_embeds  # lengths must not matter
+    first, second = clip_contrastive_loss(image, sentence, model.logit_scale.exp())
+    assert_close((first + second) / 2, out.loss)
+    assert_close(first, F.cross_entropy(out.logits_per_image, torch.arange(5)))
+    grads = [torch.autograd.grad(loss, model.logit_scale, retain_graph=True)[0] for loss in ((first + second) / 2, out.loss)]
+    assert_close(*grads)
+
+
+def test_clip_loss_leaves_rows_of_the_same_label_out():
+    angles = torch.tensor([0.0, 0.3, 2.0])
+    image = torch.stack([angles.cos(), angles.sin()], dim=1)
+    first, second = clip_contrastive_loss(image, image, 4.0, torch.tensor([7, 7, 1]))
+    far, near = 4 * torch.cos(angles[2] - angles[:2]), torch.tensor(4.0)
+    two = torch.log(1 + torch.exp(far - near))  # rows 0 and 1 each see themselves and row 2 only
+    three = torch.log(1 + torch.exp(far - near).sum())
+    assert_close(first, (two.sum() + three) / 3)
+    assert_close(second, first)
+
+
+def test_cosine_loss_in_closed_form():
+    image = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]])
+    sentence = torch.tensor([[5.0, 0.0], [0.0, -1.0], [1.0, 0.0]])
+    assert_close(cosine_matching_loss(image, sentence), torch.tensor(-(1 - 1 + 0.5**0.5) / 3))

@@ -6,7 +6,7 @@ from conftest import TINY, tiny_config
 from torch.testing import assert_close
 from transformers import AutoModel, AutoTokenizer
 
-from t2i_supcon.models import GANS, DAMSMModel, DAMSMTextEncoder
+from t2i_supcon.models import GANS, CLIPImageEncoder, DAMSMModel, DAMSMTextEncoder
 
 IDS = torch.tensor([[3, 4, 5], [6, 7, 0]])
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
@@ -16,6 +16,11 @@ def build(name):
     gan = GANS[name]
     config = tiny_config(name)
     return gan, config, gan.composite(config).eval()
+
+
+def as_read(gan, config, images):
+    """What the discriminator reads of images: themselves, or the features of an image encoder."""
+    return CLIPImageEncoder(config.image_config)(images[-1]).local_feats if gan.discriminator.reads_image_features else images
 
 
 def assert_same_weights(a, b):
@@ -28,7 +33,7 @@ def test_shapes_and_ranges(gan_name):
     gan, config, model = build(gan_name)
     out = model(IDS, MASK)
     assert [tuple(image.shape) for image in out.images] == [(2, 3, size, size) for size in config.image_sizes]
-    logits = gan.discriminator(config)(out.images, torch.randn(2, 8), torch.randn(1, 8))
+    logits = gan.discriminator(config)(as_read(gan, config, out.images), torch.randn(2, 8), torch.randn(1, 8))
     assert [tuple(scale.shape) for scale in logits.cond] == [(2,)] * len(config.image_sizes)
     assert [tuple(scale.shape) for scale in logits.wrong] == [(1,)] * len(config.image_sizes)
 
@@ -36,9 +41,9 @@ def test_shapes_and_ranges(gan_name):
 def test_wrong_captions_go_with_the_first_images(gan_name):
     gan, config, model = build(gan_name)
     discriminator = gan.discriminator(config).eval()
-    images, sentences, wrong = model(IDS, MASK).images, torch.randn(2, 8), torch.randn(1, 8)
+    images, sentences, wrong = as_read(gan, config, model(IDS, MASK).images), torch.randn(2, 8), torch.randn(1, 8)
     together = discriminator(images, sentences, wrong)
-    alone = discriminator(tuple(image[:1] for image in images), wrong)
+    alone = discriminator(images[:1] if isinstance(images, torch.Tensor) else tuple(image[:1] for image in images), wrong)
     assert_close(together.wrong, alone.cond)
 
 
@@ -64,7 +69,7 @@ def test_initialisation_is_kept_and_restored(gan_name, tmp_path):
     for network_class in (gan.generator, gan.discriminator):
         network = network_class(config)
         for key in ("weight", "gamma"):
-            names = [name for name, _ in network.named_parameters() if name.endswith(key)]
+            names = [name for name, parameter in network.named_parameters() if name.endswith(key) and parameter.requires_grad]
             if not names:
                 continue
             lost = names[len(names) // 2]
@@ -88,7 +93,7 @@ def test_gradients_reach_every_trainable_parameter(gan_name):
                 parameter.add_(0.05 * torch.randn_like(parameter))
     model.train()
     out = model(IDS, MASK)
-    logits = discriminator(out.images, torch.randn(2, 8), torch.randn(1, 8))
+    logits = discriminator(as_read(gan, config, out.images), torch.randn(2, 8), torch.randn(1, 8))
     sum(scale.sum() for scales in (logits.cond, logits.wrong, logits.uncond) if scales for scale in scales).backward()
     for module in (model.generator, discriminator):
         for name, parameter in module.named_parameters():

@@ -6,11 +6,11 @@ import dataclasses
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import tiny_config
+from conftest import TINY, TINY_CLIP_IMAGE, tiny_config, tiny_text
 from torch.testing import assert_close
 
-from t2i_supcon.data import Batch
-from t2i_supcon.models import GANS
+from t2i_supcon.data import Batch, load_rows
+from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel, GALIPForTextToImage
 from t2i_supcon.training import GANPhase
 from t2i_supcon.training.recipe import parse_recipe
 
@@ -106,8 +106,60 @@ def test_missing_encoders_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="train phase 1 first"):
         GANPhase.from_recipe(recipe, Accelerator(), None, None)
     recipe = parse_recipe({"phase": "gan", "model": "biggan", "encoders": "x", "loss_weights": WEIGHTS})
-    with pytest.raises(ValueError, match="model is 'biggan'; it must be one of .*ssagan"):
+    with pytest.raises(ValueError, match="model is 'biggan'; it must be one of " + ", ".join(GANS)):
         GANPhase.from_recipe(recipe, Accelerator(), None, None)
+
+
+def galip_recipe(folder, **changes):
+    architecture = {key: value for key, value in TINY["galip"].items() if key != "image_config"}
+    weights = {"d_adv": 1, "d_magp": 1, "g_adv": 1, "clip_sim": 4, "supcon": 0.1}
+    values = {"phase": "gan", "model": "galip", "model_config": architecture, "encoders": str(folder), "batch_size": 4, "loss_weights": weights}
+    return parse_recipe(values | changes)
+
+
+@pytest.fixture
+def clip_folder(tokenizer, tmp_path):
+    pair = CLIPPairModel(CLIPPairConfig(text_config=tiny_text("galip", len(tokenizer)), image_config={**TINY_CLIP_IMAGE, "rescale_twice": True}))
+    pair.save_pretrained(tmp_path / "clip")
+    tokenizer.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+@pytest.mark.parametrize("augmentation", [[], ["color"]])
+def test_galip_is_built_around_clip_trained_and_saved_whole(clip_folder, batch, tiny_data, tmp_path, augmentation):
+    rows = load_rows(str(tiny_data), "train")
+    recipe = galip_recipe(clip_folder, magp_step="joint", ema_decay=0.5, augmentation=augmentation)
+    phase = GANPhase.from_recipe(recipe, Accelerator(), rows, rows)
+    before = copy.deepcopy([m.state_dict() for m in (phase.generator, phase.discriminator)])
+    passes = []
+    phase.image_encoder.register_forward_hook(lambda *_: passes.append(1))
+    assert phase.train_step(batch).keys() == recipe.loss_weights.keys()
+    assert len(passes) == (3 if augmentation else 2)  # real images, fakes, and fakes once more where the discriminator saw them augmented
+    for module, old in zip((phase.generator, phase.discriminator), before):
+        assert any(not torch.equal(value, old[key]) for key, value in module.state_dict().items())
+    source = CLIPPairModel.from_pretrained(clip_folder).image_encoder.vision.state_dict()
+    phase.save_pretrained(tmp_path / "model")
+    saved, info = GALIPForTextToImage.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(info.values()), info
+    assert saved.config.image_config.rescale_twice
+    assert all(torch.equal(value, source[key]) for key, value in saved.generator.vision.state_dict().items())
+    assert all(torch.equal(value, phase.ema.module.state_dict()[key]) for key, value in saved.generator.state_dict().items())
+
+
+def test_encoders_of_another_kind_are_refused(encoders, tokenizer, tmp_path):
+    encoders.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="galip needs a CLIPTextEncoder, found a DAMSMTextEncoder"):
+        GANPhase.from_recipe(galip_recipe(tmp_path), Accelerator(), None, None)
+    with pytest.raises(ValueError, match="model_config.image_config comes from the encoders"):
+        GANPhase.from_recipe(galip_recipe(tmp_path, model_config={"image_config": TINY_CLIP_IMAGE}), Accelerator(), None, None)
+
+
+def test_words_need_an_encoder_of_regions(clip_folder, batch, tiny_data):
+    rows = load_rows(str(tiny_data), "train")
+    phase = GANPhase.from_recipe(galip_recipe(clip_folder, loss_weights={"d_adv": 1, "words": 1}), Accelerator(), rows, rows)
+    with pytest.raises(ValueError, match="embeds no regions"):
+        phase.train_step(batch)
 
 
 STACKED = {"d_adv": 1, "g_adv": 1, "g_kl": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}

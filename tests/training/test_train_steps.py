@@ -29,10 +29,26 @@ SSAGAN = {
 }
 
 
-def original_order(model, golden, prefix, part, select=lambda key: True):
+GALIP = {
+    "phase": "gan",
+    "model": "galip",
+    "encoders": "given",
+    "batch_size": 3,
+    "sampling": "independent",
+    "loss_weights": {"d_adv": 1, "d_magp": 1, "g_adv": 1, "clip_sim": 4},
+    "generator_learning_rate": 1e-4,
+    "discriminator_learning_rate": 4e-4,
+    "betas": [0, 0.9],
+    "magp_step": "joint",
+    "wrong_captions": "rotated",
+    "channels_last": False,
+}
+
+
+def original_order(model, golden, prefix, part, select=lambda key: True, arch="ssagan", key_prefix=""):
     """This model's tensors in the order of the original's state dict."""
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    names = [rename(key, CONVERSIONS["ssagan", part].rules) for key in golden.part(prefix) if select(key)]
+    names = [rename(key_prefix + key, CONVERSIONS[arch, part].rules) for key in golden.part(prefix) if select(key)]
     return [own[name] for name in names]
 
 
@@ -78,3 +94,51 @@ def test_two_steps_of_ssagan_equal_the_original():
         assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-3, atol=1e-3)
     buffers = stats(original_order(generator, golden, "G/", "generator", lambda key: "running_" in key))
     assert_close(buffers, golden.outputs["after.G.buffers.stats"], rtol=1e-3, atol=1e-3)
+
+
+def galip_text_encoder(clip, ids, sentences):
+    """CLIP's text tower with the projection that takes these captions to exactly these recorded sentences."""
+    with torch.no_grad():
+        states = clip.text_encoder(ids).word_embs[:, -1]  # (B, W) with B <= W: any B sentences can be reached
+        clip.text_encoder.projection.weight.copy_((torch.linalg.pinv(states.double()) @ sentences.double()).T)
+        assert_close(clip.text_encoder(ids).sent_emb, sentences, atol=1e-5, rtol=1e-5)
+    return clip.text_encoder
+
+
+def test_two_steps_of_galip_equal_the_original():
+    golden = Golden("galip_train_steps")
+    heads = {"num_attention_heads": 4}
+    clip = load_original("galip", "clip", golden.part("clip/"), image_config=heads, text_config={"num_attention_heads": 2})
+    tower = {f"mapping.CLIP_ViT.{key}": value for key, value in golden.part("clip/visual.").items() if "ln_post" not in key and key != "proj"}
+    generator = load_original("galip", "generator", golden.part("G/") | tower, image_config=heads)
+    judges = {f"net{key.replace('/', '.')}": value for key, value in golden.weights.items() if key.startswith(("D/", "C/"))}
+    discriminator = load_original("galip", "discriminator", judges, image_config=heads)
+    ids = torch.arange(1, 13).view(3, 4)
+    text_encoder = galip_text_encoder(clip, ids, golden.inputs["sent_emb"])
+    phase = GANPhase(parse_recipe(GALIP), Accelerator(), generator, discriminator, text_encoder, clip.image_encoder)
+    batch = Batch((golden.image("real_lo", 4),), ids, torch.ones_like(ids), torch.arange(3), ("",) * 3, 1)
+    frozen = {key: value.clone() for key, value in generator.vision.state_dict().items()}
+
+    torch.manual_seed(77)
+    for step in (0, 1):
+        terms = {name: float(term) for name, term in phase.train_step(batch).items()}
+        expected = {key.removeprefix(f"step{step}."): value for key, value in golden.outputs.items() if key.startswith(f"step{step}.")}
+        assert terms["d_magp"] == pytest.approx(float(expected["errD_MAGP"]), rel=1e-4)
+        assert terms["d_adv"] + terms["d_magp"] == pytest.approx(float(expected["errD"]), rel=1e-4)
+        hinge = float(expected["errD_real"] + (expected["errD_fake"] + expected["errD_mis"]) / 2)
+        assert terms["d_adv"] == pytest.approx(hinge, rel=1e-4)
+        assert terms["clip_sim"] == pytest.approx(-float(expected["text_img_sim"]), rel=1e-4)
+        assert terms["g_adv"] + 4 * terms["clip_sim"] == pytest.approx(float(expected["errG"]), rel=1e-4)
+        if step == 0:
+            grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", arch="galip"))
+            assert_close(grads[:, 1], expected["G_grad_stats"][:, 1], rtol=1e-4, atol=1e-4 * float(expected["G_grad_stats"][:, 1].max()))
+
+    for model, prefix, part, names in (
+        (generator, "G", "generator", ""),
+        (discriminator, "D", "discriminator", "netD."),
+        (discriminator, "C", "discriminator", "netC."),
+    ):
+        after = stats(original_order(model, golden, f"{prefix}/", part, arch="galip", key_prefix=names))
+        assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, frozen[key]) for key, value in generator.vision.state_dict().items())
+    assert all(parameter.grad is None for module in (generator.vision, clip) for parameter in module.parameters())

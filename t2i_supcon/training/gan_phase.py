@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 
 import datasets
@@ -12,9 +13,16 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..data import Batch, EvaluationRows, encode_prompts, to_pil
-from ..losses import hinge_discriminator_loss, hinge_generator_loss, matching_aware_gradient_penalty
+from ..losses import (
+    bce_discriminator_loss,
+    bce_generator_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    kl_loss,
+    matching_aware_gradient_penalty,
+)
 from ..metrics.statistics import feature_statistics, frechet_distance
-from ..models import GANS, ImageEmbeddings, TextEmbeddings
+from ..models import GANS, DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings
 from .augmentation import augment
 from .checkpoint import restore_module
 from .ema import EMA
@@ -24,6 +32,10 @@ from .recipe import GANRecipe, build_model_config
 from .terms import matching_terms, supcon_terms, weighted_sum
 
 NUM_SAMPLES = 12
+ADVERSARIAL = {  # the two players' losses at one scale, by the family that the discriminator's class names
+    "hinge": (hinge_discriminator_loss, hinge_generator_loss),
+    "bce": (bce_discriminator_loss, bce_generator_loss),
+}
 
 
 class GANPhase:
@@ -39,7 +51,7 @@ class GANPhase:
         reference: training rows, whose distance to the held-out ones is the yardstick of the generator's.
 
     Raises:
-        ValueError: the gradient penalty under fp16.
+        ValueError: the gradient penalty under fp16 or at several scales, or a weight of `g_kl` for a generator without that term.
     """
 
     def __init__(
@@ -56,13 +68,19 @@ class GANPhase:
     ):
         if accelerator.mixed_precision == "fp16" and "d_magp" in recipe.loss_weights:
             raise ValueError("fp16 cannot hold the sixth power in the gradient penalty d_magp: launch with --mixed_precision bf16 or no")
+        self.config = generator.config
+        self.image_sizes = self.config.image_sizes
+        self.conditioning_dim = getattr(self.config, "conditioning_dim", 0)
+        if "d_magp" in recipe.loss_weights and len(self.image_sizes) > 1:
+            raise ValueError(f"loss_weights names 'd_magp', but {recipe.model} draws {len(self.image_sizes)} scales; the penalty is defined for one")
+        if "g_kl" in recipe.loss_weights and not self.conditioning_dim:
+            raise ValueError(f"loss_weights names 'g_kl', but {recipe.model} has no conditioning augmentation")
         self.recipe = recipe
         self.accelerator = accelerator
         self.tokenizer = tokenizer
         self.evaluation = evaluation
         self.reference = reference
-        self.config = generator.config
-        self.image_sizes = self.config.image_sizes
+        self.discriminator_loss, self.generator_loss = ADVERSARIAL[discriminator.adversarial]
         self.steps_taken = 0
         self.reads_features = discriminator.reads_image_features
         self.text_encoder, self.image_encoder = (e.to(accelerator.device).eval().requires_grad_(False) for e in (text_encoder, image_encoder))
@@ -77,7 +95,7 @@ class GANPhase:
             generator.train(), discriminator.train(), g_optimizer, d_optimizer
         )
         self.ema = EMA(generator, recipe.ema_decay) if recipe.ema_decay is not None else None
-        self.fixed_noise = torch.randn(NUM_SAMPLES, self.config.noise_dim, generator=torch.Generator().manual_seed(recipe.seed))
+        self.fixed_noise = self._evaluation_noise(NUM_SAMPLES, recipe.seed)
         self._targets: dict[str, object] = {}
 
     @classmethod
@@ -116,8 +134,8 @@ class GANPhase:
         with torch.no_grad():
             text = self.text_encoder(batch.input_ids, batch.attention_mask)
         noise = torch.randn(len(batch), self.config.noise_dim, device=text.sent_emb.device)
-        fake = self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask).images
-        seen = self.image_encoder(augment(fake[-1], self.recipe.augmentation)) if self.reads_features else None  # once, for both players
+        fake = self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask)
+        seen = self.image_encoder(augment(fake.images, self.recipe.augmentation)[-1]) if self.reads_features else None  # once, for both players
         terms = self.discriminator_step(batch, text, fake, seen)
         terms |= self.generator_step(batch, text, fake, seen)
         for schedule in self.schedules:
@@ -125,55 +143,69 @@ class GANPhase:
         self.steps_taken += 1
         return {name: term.detach() for name, term in terms.items()}
 
-    def discriminator_step(
-        self, batch: Batch, text: TextEmbeddings, fake: tuple[Tensor, ...], seen: ImageEmbeddings | None = None
-    ) -> dict[str, Tensor]:
-        """Hinge loss on real images with their captions, on the same with the next row's caption, and on generated images.
+    def discriminator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput, seen: ImageEmbeddings | None = None) -> dict[str, Tensor]:
+        """Adversarial loss on real images with their captions, on the same with the next row's caption, and on generated images.
 
         All rows of a batch, of both views, form one list here: a row's wrong caption is the next row's, and the last row has none or, where
         the recipe rotates them, the first row's. `seen` are the fakes as the image encoder sees them, for a discriminator that reads this.
         """
         weights, policies = self.recipe.loss_weights, self.recipe.augmentation
         penalised = "d_magp" in weights and self.steps_taken % self.recipe.magp_every == 0
-        real, sent = augment(batch.images[-1], policies), text.sent_emb
-        wrong = sent.roll(-1, dims=0) if self.recipe.wrong_captions == "rotated" else sent[1:]
-        if self.reads_features:
-            with torch.no_grad():
-                real = self.image_encoder(real).local_feats
-        drawn = augment(fake[-1].detach(), policies) if seen is None else seen.local_feats.detach()
-        if penalised:
-            real, sent = real.detach().requires_grad_(), sent.detach().requires_grad_()
         joint = penalised and self.recipe.magp_step == "joint"
+        real, sent = augment(batch.images, policies), text.sent_emb
+        wrong = sent.roll(-1, dims=0) if self.recipe.wrong_captions == "rotated" else sent[1:]
+        if seen is None:
+            drawn = augment(tuple(image.detach() for image in fake.images), policies)
+        else:
+            with torch.no_grad():
+                real = (self.image_encoder(real[-1]).local_feats,)
+            drawn = (seen.local_feats.detach(),)
+        inputs = tuple(x.detach().requires_grad_() for x in (real[-1], sent)) if penalised else ()
 
-        real_scores = self.discriminator(real if joint else real.detach(), sent if joint else sent.detach(), wrong)
-        fake_scores = self.discriminator(drawn, text.sent_emb)
-        terms = {"d_adv": hinge_discriminator_loss(real_scores.cond[-1], fake_scores.cond[-1], real_scores.wrong[-1])}
+        real_scores = self._judge(inputs[:1] if joint else real, inputs[1] if joint else sent, wrong)
+        fake_scores = self._judge(drawn, sent)
+        terms = {"d_adv": self._discriminator_loss(real_scores, fake_scores)}
         if joint:
-            terms["d_magp"] = self.recipe.magp_every * matching_aware_gradient_penalty(real_scores.cond[-1], (real, sent))
+            terms["d_magp"] = self.recipe.magp_every * matching_aware_gradient_penalty(real_scores.cond[-1], inputs)
         self._update(self.d_optimizer, terms)
         if penalised and not joint:
-            scores = self.discriminator(real, sent)  # of the discriminator just updated
-            penalty = {"d_magp": self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], (real, sent))}
+            scores = self._judge(inputs[:1], inputs[1])  # of the discriminator just updated
+            penalty = {"d_magp": self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], inputs)}
             self._update(self.d_optimizer, penalty)
             terms |= penalty
         return terms
 
-    def generator_step(self, batch: Batch, text: TextEmbeddings, fake: tuple[Tensor, ...], seen: ImageEmbeddings | None = None) -> dict[str, Tensor]:
+    def generator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput, seen: ImageEmbeddings | None = None) -> dict[str, Tensor]:
         """Adversarial loss through the updated discriminator, matching losses and supervised contrast through the frozen encoders."""
         weights, policies = self.recipe.loss_weights, self.recipe.augmentation
         terms = {}
         with frozen(self.discriminator):
             if "g_adv" in weights:
-                drawn = augment(fake[-1], policies) if seen is None else seen.local_feats
-                terms["g_adv"] = hinge_generator_loss(self.discriminator(drawn, text.sent_emb).cond[-1])
+                drawn = augment(fake.images, policies) if seen is None else (seen.local_feats,)
+                terms["g_adv"] = self._generator_loss(self._judge(drawn, text.sent_emb))
+            if "g_kl" in weights:
+                terms["g_kl"] = kl_loss(fake.mu, fake.logvar)
             if weights.keys() & {"words", "sent", "clip_sim", "supcon"}:
-                images = self.image_encoder(fake[-1]) if seen is None or policies else seen
+                images = self.image_encoder(fake.images[-1]) if seen is None or policies else seen
                 terms |= matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
                 terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
             self._update(self.g_optimizer, terms)
         if self.ema is not None:
             self.ema.update(self.accelerator.unwrap_model(self.generator))
         return terms
+
+    def _judge(self, seen: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
+        """The discriminator's scores of images at all scales or, where it reads these, of image features."""
+        return self.discriminator(seen[-1] if self.reads_features else seen, sent_emb, wrong_sent_emb)
+
+    def _discriminator_loss(self, real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Tensor:
+        """Summed over the scales."""
+        uncond = zip(real.uncond, fake.uncond) if real.uncond is not None else repeat(())
+        return sum(self.discriminator_loss(*cond, *pair) for *cond, pair in zip(real.cond, fake.cond, real.wrong, uncond))
+
+    def _generator_loss(self, fake: DiscriminatorOutput) -> Tensor:
+        """Summed over the scales."""
+        return sum(self.generator_loss(*heads) for heads in (zip(fake.cond, fake.uncond) if fake.uncond is not None else zip(fake.cond)))
 
     def _update(self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor]) -> None:
         optimizer.zero_grad()
@@ -187,15 +219,23 @@ class GANPhase:
 
     @torch.no_grad()
     def draw(self, captions: list[str], noise: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [-1, 1] for B captions and noise (B, Z), by the trained generator in evaluation mode."""
+        """Images (B, 3, S, S) in [-1, 1] for B captions, by the trained generator in evaluation mode.
+
+        `noise` is (B, Z), or (B, Z + C) for a generator with conditioning augmentation, whose draw then follows the noise.
+        """
         generator = self.trained_generator
         was_training = generator.training
         generator.eval()
         encoded = encode_prompts(self.tokenizer, captions).to(self.accelerator.device)
         text = self.text_encoder(**encoded)
-        images = generator(noise.to(text.sent_emb), text.sent_emb, text.word_embs, text.attention_mask).images[-1].clamp(-1, 1)
+        noise, conditioning_noise = noise.to(text.sent_emb).split([self.config.noise_dim, self.conditioning_dim], dim=1)
+        images = generator(noise, text.sent_emb, text.word_embs, text.attention_mask, conditioning_noise).images[-1].clamp(-1, 1)
         generator.train(was_training)
         return images
+
+    def _evaluation_noise(self, rows: int, seed: int) -> Tensor:
+        """All that `draw` leaves to chance, decided by the seed."""
+        return torch.randn(rows, self.config.noise_dim + self.conditioning_dim, generator=torch.Generator().manual_seed(seed))
 
     def evaluate(self) -> dict[str, float]:
         """Frechet distance and retrieval of generated images in the frozen image encoder's features, one image per held-out caption."""
@@ -207,7 +247,7 @@ class GANPhase:
             texts = embed_texts(self.text_encoder, self.tokenizer, self.evaluation.captions, device)
             self._targets = {"held_out": held_out, "texts": texts, "yardstick": frechet_distance(training, held_out)}
         captions = self.evaluation.captions
-        noise = torch.randn(len(captions), self.config.noise_dim, generator=torch.Generator().manual_seed(0))
+        noise = self._evaluation_noise(len(captions), seed=0)
         drawn = []
         for start in range(0, len(captions), 64):
             images = self.draw(captions[start : start + 64], noise[start : start + 64])

@@ -170,7 +170,7 @@ class GANRecipe(Recipe):
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("d_adv", "d_magp", "g_adv", "words", "sent", "clip_sim", "supcon")
+        return ("d_adv", "d_magp", "g_adv", "g_kl", "words", "sent", "clip_sim", "supcon")
 
 
 PHASES = {"encoders": EncoderRecipe, "gan": GANRecipe}

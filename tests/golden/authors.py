@@ -39,8 +39,8 @@ def use_authors_spectral_norm(model: nn.Module, weights: dict[str, Tensor]) -> N
 
 
 def original_order(model: nn.Module, weights: dict[str, Tensor], arch: str, part: str, select=lambda key: True) -> list[Tensor]:
-    """The model's parameters (those without gradient left out) and buffers in the order of the original state dict."""
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad} | dict(model.named_buffers())
+    """The model's parameters and buffers in the order of the original state dict."""
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
     names = [rename(key, CONVERSIONS[arch, part].rules) for key in weights if select(key)]
     return [own[name] for name in names if name in own]
 

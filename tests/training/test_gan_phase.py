@@ -1,6 +1,7 @@
 """Phase 2's promises beyond the recorded steps: who is trained, who is frozen, what is computed."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_both_players_move_and_the_encoders_do_not(encoders, batch, magp_step):
 def test_the_generators_step_leaves_no_gradient_in_the_discriminator(encoders, batch):
     phase = make_phase(encoders)
     text = phase.text_encoder(batch.input_ids, batch.attention_mask)
-    fake = phase.generator(torch.randn(4, 6), text.sent_emb).images
+    fake = phase.generator(torch.randn(4, 6), text.sent_emb)
     phase.d_optimizer.zero_grad()
     phase.generator_step(batch, text, fake)
     assert all(p.grad is None for p in phase.discriminator.parameters())
@@ -159,3 +160,46 @@ def test_words_need_an_encoder_of_regions(clip_folder, batch, tiny_data):
     phase = GANPhase.from_recipe(galip_recipe(clip_folder, loss_weights={"d_adv": 1, "words": 1}), Accelerator(), rows, rows)
     with pytest.raises(ValueError, match="embeds no regions"):
         phase.train_step(batch)
+
+
+STACKED = {"d_adv": 1, "g_adv": 1, "g_kl": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
+
+
+def make_stacked_phase(encoders, model, **changes):
+    config = tiny_config(model, encoders.config.text_config.vocab_size)
+    values = {"phase": "gan", "model": model, "encoders": "given", "batch_size": 4, "loss_weights": STACKED, "augmentation": ["translation"]}
+    gan = GANS[model]
+    networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
+    return GANPhase(parse_recipe(values | changes), Accelerator(), *networks)
+
+
+@pytest.fixture
+def stacked_batch(batch):
+    return dataclasses.replace(batch, images=tuple(torch.rand(4, 3, size, size) * 2 - 1 for size in (8, 16, 32)))
+
+
+@pytest.mark.parametrize("model", ["attngan", "dmgan"])
+def test_every_network_of_a_stacked_gan_moves(encoders, stacked_batch, model):
+    phase = make_stacked_phase(encoders, model)
+    parameters = [(name, p, p.detach().clone()) for m in (phase.generator, phase.discriminator) for name, p in m.named_parameters()]
+    assert phase.train_step(stacked_batch).keys() == STACKED.keys()
+    still = [name for name, p, before in parameters if torch.equal(p, before)]
+    assert not still
+
+
+@pytest.mark.parametrize("model", ["attngan", "dmgan"])
+def test_the_noise_given_decides_all_of_a_drawn_picture(encoders, tokenizer, model):
+    phase = make_stacked_phase(encoders, model)
+    phase.tokenizer = tokenizer
+    noise = torch.randn(1, 6 + 5)
+    first, again = (phase.draw(["a red star"], noise) for _ in range(2))
+    assert torch.equal(first, again)
+    changed = torch.cat([noise[:, :6], noise[:, 6:] + 1], dim=1)  # conditioning augmentation's part alone
+    assert not torch.equal(first, phase.draw(["a red star"], changed))
+
+
+def test_terms_a_gan_does_not_have_are_refused(encoders):
+    with pytest.raises(ValueError, match="'d_magp', but attngan draws 3 scales"):
+        make_stacked_phase(encoders, "attngan", loss_weights=WEIGHTS)
+    with pytest.raises(ValueError, match="'g_kl', but ssagan has no conditioning augmentation"):
+        make_phase(encoders, loss_weights=WEIGHTS | {"g_kl": 1})

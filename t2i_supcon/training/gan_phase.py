@@ -154,21 +154,22 @@ class GANPhase:
         joint = penalised and self.recipe.magp_step == "joint"
         real, sent = augment(batch.images, policies), text.sent_emb
         wrong = sent.roll(-1, dims=0) if self.recipe.wrong_captions == "rotated" else sent[1:]
-        drawn = augment(tuple(image.detach() for image in fake.images), policies) if seen is None else seen.local_feats.detach()
-        if self.reads_features:
+        if seen is None:
+            drawn = augment(tuple(image.detach() for image in fake.images), policies)
+        else:
             with torch.no_grad():
-                real = self.image_encoder(real[-1]).local_feats
-        penalised_on = (real if self.reads_features else real[-1], sent)
-        inputs = tuple(x.detach().requires_grad_() for x in penalised_on) if penalised else ()
+                real = (self.image_encoder(real[-1]).local_feats,)
+            drawn = (seen.local_feats.detach(),)
+        inputs = tuple(x.detach().requires_grad_() for x in (real[-1], sent)) if penalised else ()
 
-        real_scores = self.discriminator(*(inputs if joint else (real, sent)), wrong)
-        fake_scores = self.discriminator(drawn, text.sent_emb)
+        real_scores = self._judge(inputs[:1] if joint else real, inputs[1] if joint else sent, wrong)
+        fake_scores = self._judge(drawn, sent)
         terms = {"d_adv": self._discriminator_loss(real_scores, fake_scores)}
         if joint:
             terms["d_magp"] = self.recipe.magp_every * matching_aware_gradient_penalty(real_scores.cond[-1], inputs)
         self._update(self.d_optimizer, terms)
         if penalised and not joint:
-            scores = self.discriminator(*inputs)  # of the discriminator just updated
+            scores = self._judge(inputs[:1], inputs[1])  # of the discriminator just updated
             penalty = {"d_magp": self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], inputs)}
             self._update(self.d_optimizer, penalty)
             terms |= penalty
@@ -180,8 +181,8 @@ class GANPhase:
         terms = {}
         with frozen(self.discriminator):
             if "g_adv" in weights:
-                drawn = augment(fake.images, policies) if seen is None else seen.local_feats
-                terms["g_adv"] = self._generator_loss(self.discriminator(drawn, text.sent_emb))
+                drawn = augment(fake.images, policies) if seen is None else (seen.local_feats,)
+                terms["g_adv"] = self._generator_loss(self._judge(drawn, text.sent_emb))
             if "g_kl" in weights:
                 terms["g_kl"] = kl_loss(fake.mu, fake.logvar)
             if weights.keys() & {"words", "sent", "clip_sim", "supcon"}:
@@ -192,6 +193,10 @@ class GANPhase:
         if self.ema is not None:
             self.ema.update(self.accelerator.unwrap_model(self.generator))
         return terms
+
+    def _judge(self, seen: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
+        """The discriminator's scores of images at all scales or, where it reads these, of image features."""
+        return self.discriminator(seen[-1] if self.reads_features else seen, sent_emb, wrong_sent_emb)
 
     def _discriminator_loss(self, real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Tensor:
         """Summed over the scales."""

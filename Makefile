@@ -3,7 +3,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 RUNS ?= runs/demo
-LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+	--num_cpu_threads_per_process $(shell nproc)
 
 .PHONY: demo test clean
 

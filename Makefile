@@ -10,7 +10,7 @@ LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --
 
 demo: .venv/installed
 	$(LAUNCH) scripts/train.py --recipe damsm-emoji --output-dir $(RUNS)/damsm --resume steps=400
-	$(LAUNCH) scripts/train.py --recipe ssagan-emoji --output-dir $(RUNS)/ssagan --resume steps=1000 encoders=$(RUNS)/damsm/model
+	$(LAUNCH) scripts/train.py --recipe ssagan-emoji --output-dir $(RUNS)/ssagan --resume steps=1500 encoders=$(RUNS)/damsm/model
 	$(BIN)/python scripts/generate.py --model $(RUNS)/ssagan/model --prompts-file scripts/prompts.txt --output $(RUNS)/grid.png
 	@echo "a dozen prompts, drawn: $(RUNS)/grid.png"
 

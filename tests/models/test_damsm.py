@@ -6,7 +6,7 @@ from golden.weights import Golden, stats
 from torch.testing import assert_close
 
 from t2i_supcon.conversion import CONVERSIONS, load_original, rename
-from t2i_supcon.models import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMTextConfig, DAMSMTextEncoder
+from t2i_supcon.models import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
 
 
 def test_text_encoder_equals_the_original():
@@ -94,3 +94,15 @@ def test_published_sizes_have_the_published_parameter_counts():
 def test_impossible_sizes_are_refused(make, message):
     with pytest.raises(Exception, match=message):
         make()
+
+
+def test_words_and_heads_start_uniform_and_are_restored_so(tmp_path):
+    sizes = {"text_config": {"vocab_size": 50, "embedding_dim": 16, "hidden_size": 8}}
+    model = DAMSMModel(DAMSMConfig(**sizes, image_config={"hidden_size": 8, "image_size": 75, "channel_divisor": 16}))
+    drawn = ("text_encoder.embedding.weight", "image_encoder.region_head.weight", "image_encoder.image_head.weight")
+    model.save_pretrained(tmp_path, state_dict={key: value for key, value in model.state_dict().items() if key not in drawn})
+    loaded, info = DAMSMModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert info["missing_keys"] == set(drawn)
+    for state in (model.state_dict(), loaded.state_dict()):
+        for key in drawn:
+            assert 0.09 < state[key].abs().max() <= 0.1 and abs(state[key].std() - 0.2 / 12**0.5) < 0.006

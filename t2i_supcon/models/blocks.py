@@ -1,4 +1,7 @@
-"""What AttnGAN and DM-GAN share: the stacked generators and discriminators of StackGAN++ (Zhang et al., arXiv 1710.10916) with word attention.
+"""What several GANs share.
+
+SSA-GAN and GALIP: how a discriminator scores features with right and wrong captions. AttnGAN and DM-GAN: the
+stacked generators and discriminators of StackGAN++ (Zhang et al., arXiv 1710.10916) with word attention.
 
 A first stage draws a small image from noise and sentence; each further stage refines its features with the words and doubles the side.
 Every scale has its own discriminator. The two GANs differ in the refining stage and in the layers of the discriminators.
@@ -14,6 +17,24 @@ from transformers import initialization as init
 
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput
 from .damsm import DAMSMTextConfig
+
+
+def score_pairs(joint: nn.Module, features: Tensor, sent_emb: Tensor, wrong_sent_emb: Tensor | None) -> DiscriminatorOutput:
+    """Scores image features with their captions and with wrong ones (the one-way output of DF-GAN, arXiv 2008.05865).
+
+    Args:
+        joint: maps features joined with a sentence, (B, c + D, h, w), to one logit each.
+        features: (B, c, h, w).
+        sent_emb: (B, D), the images' own captions.
+        wrong_sent_emb: (M, D) with M <= B, a caption of another image for each of the first M images; or None.
+    """
+
+    def score(rows: Tensor, sentences: Tensor) -> Tensor:
+        text = sentences[:, :, None, None].expand(-1, -1, *rows.shape[2:])
+        return joint(torch.cat([rows, text], dim=1)).flatten()
+
+    wrong = None if wrong_sent_emb is None else (score(features[: len(wrong_sent_emb)], wrong_sent_emb),)
+    return DiscriminatorOutput(cond=(score(features, sent_emb),), wrong=wrong)
 
 
 @strict

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPVisionModel, PreTrainedConfig
 
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
+from .blocks import score_pairs
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPTextEncoder
 
 BRIDGE_GAIN = 0.1  # of what the transformer adds to the tokens it was given
@@ -297,15 +298,7 @@ class GALIPDiscriminator(GANPreTrainedModel):
         for block, tokens in zip(self.blocks, features[:, 1:].unbind(dim=1), strict=True):
             x = block(x, tokens)
         x = self.last_block(x)  # (B, c, g, g)
-        wrong = None
-        if wrong_sent_emb is not None:
-            wrong = (self.score(x[: len(wrong_sent_emb)], wrong_sent_emb),)
-        return DiscriminatorOutput(cond=(self.score(x, sent_emb),), wrong=wrong)
-
-    def score(self, features: Tensor, sent_emb: Tensor) -> Tensor:
-        """Logits (B,) of features (B, c, g, g) joined with the sentence."""
-        text = sent_emb[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        return self.joint(torch.cat([features, text], dim=1)).flatten()
+        return score_pairs(self.joint, x, sent_emb, wrong_sent_emb)
 
 
 class GALIPForTextToImage(TextToImageModel):

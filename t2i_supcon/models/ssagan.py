@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
+from .blocks import score_pairs
 from .damsm import DAMSMTextConfig, DAMSMTextEncoder
 
 
@@ -233,15 +234,7 @@ class SSAGANDiscriminator(GANPreTrainedModel):
         x = self.from_rgb(x)  # (B, C, S, S)
         for block in self.blocks:
             x = block(x)  # (B, c, s, s) down to (B, 16C, 4, 4)
-        wrong = None
-        if wrong_sent_emb is not None:
-            wrong = (self.score(x[: len(wrong_sent_emb)], wrong_sent_emb),)
-        return DiscriminatorOutput(cond=(self.score(x, sent_emb),), wrong=wrong)
-
-    def score(self, features: Tensor, sent_emb: Tensor) -> Tensor:
-        """Logits (B,) of features (B, c, 4, 4) joined with the sentence."""
-        text = sent_emb[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        return self.joint(torch.cat([features, text], dim=1)).flatten()
+        return score_pairs(self.joint, x, sent_emb, wrong_sent_emb)
 
 
 class SSAGANForTextToImage(TextToImageModel):

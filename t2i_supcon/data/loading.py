@@ -96,16 +96,16 @@ class TrainingRows(torch.utils.data.Dataset):
         where = f"row {number} ({row['image_id']})"
         rng = np.random.default_rng([self.seed, draw])
         caption = row["captions"][rng.integers(len(row["captions"]))]
-        input_ids = self.tokenizer(caption)["input_ids"]
+        input_ids = self.tokenizer(caption, truncation=self.long_captions == "first")["input_ids"]
         if not input_ids:
             raise BrokenRowError(f"{where}: no word of the caption {caption!r} is in the vocabulary")
         limit = self.tokenizer.model_max_length
-        if len(input_ids) > limit and self.long_captions == "random_subset":
+        if len(input_ids) > limit:
             input_ids = [input_ids[i] for i in np.sort(rng.permutation(len(input_ids))[:limit])]
         images = image_pyramid(decode_image(row["image"], where), self.sizes, row["bbox"], rng, self.random_crop, self.flip)
         return {
             "images": images,
-            "input_ids": input_ids[:limit],
+            "input_ids": input_ids,
             "caption": caption,
             "label": -1 if row["label"] is None else row["label"],
             "labels": row["labels"],

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel, PreTrainedConfig
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel, PreTrainedConfig
 from transformers import initialization as init
 
 from .base import GANPreTrainedModel, ImageEmbeddings, TextEmbeddings
@@ -137,6 +137,11 @@ class CLIPImageEncoder(GANPreTrainedModel):
             init.copy_(self.pixel_mean, torch.tensor(PIXEL_MEAN)[:, None, None])
             init.copy_(self.pixel_std, torch.tensor(PIXEL_STD)[:, None, None])
 
+    @property
+    def trunk(self) -> CLIPVisionModel:
+        """All but the projection."""
+        return self.vision
+
     def forward(self, pixel_values: Tensor) -> ImageEmbeddings:
         """Embeds images.
 
@@ -172,6 +177,22 @@ class CLIPPairModel(GANPreTrainedModel):
         super()._init_weights(module)
         if module is self:
             init.constant_(self.logit_scale, self.config.logit_scale_init)
+
+    @classmethod
+    def from_clip(cls, clip: CLIPModel) -> "CLIPPairModel":
+        """Takes over sizes and weights of transformers' own class, in evaluation mode."""
+        shared = {"projection_dim": clip.config.projection_dim}
+        towers = {"text_config": clip.config.text_config.to_dict(), "image_config": clip.config.vision_config.to_dict()}
+        for fields in towers.values():
+            fields.pop("model_type")
+        model = cls(CLIPPairConfig(**{name: fields | shared for name, fields in towers.items()}))
+        model.text_encoder.text.load_state_dict(clip.text_model.state_dict())
+        model.image_encoder.vision.load_state_dict(clip.vision_model.state_dict())
+        model.text_encoder.projection.load_state_dict(clip.text_projection.state_dict())
+        model.image_encoder.projection.load_state_dict(clip.visual_projection.state_dict())
+        with torch.no_grad():
+            model.logit_scale.copy_(clip.logit_scale)
+        return model.eval()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor) -> tuple[TextEmbeddings, ImageEmbeddings]:
         """Embeds captions (B, T) and images (B, 3, H, W)."""

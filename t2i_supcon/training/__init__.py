@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from ..data import Batch, BatchSampler, Collator, TrainingRows, check_captions, load_rows
 from . import loop
 from .encoder_phase import EncoderPhase
+from .evaluation import evenly_spaced
 from .gan_phase import GANPhase
 from .recipe import EncoderRecipe, GANRecipe, load_recipe
 
@@ -30,6 +31,8 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False,
         )
     torch.manual_seed(recipe.seed)
     rows, held_out = load_rows(recipe.data.name, "train"), load_rows(recipe.data.name, "test")
+    if recipe.eval_rows is not None:
+        held_out = held_out.select(evenly_spaced(len(held_out), recipe.eval_rows))
     check_captions(rows)
     phase_class = EncoderPhase if isinstance(recipe, EncoderRecipe) else GANPhase
     phase = phase_class.from_recipe(recipe, accelerator, rows, held_out)

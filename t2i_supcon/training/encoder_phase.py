@@ -1,5 +1,6 @@
 """Phase 1: image and text encoder learn one space, by matching and, with label pairs, by supervised contrast."""
 
+import math
 from pathlib import Path
 
 import datasets
@@ -10,18 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from ..data import Batch, EvaluationRows, build_tokenizer, to_pil
+from ..data import Batch, EvaluationRows, to_pil
 from ..figures import image_strip
-from ..models import DAMSMConfig, DAMSMModel
+from ..models import CLIPPairModel, DAMSMModel
 from .checkpoint import restore_module
+from .encoders import ENCODERS, load_encoders, new_encoders
 from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
 from .optimisation import lr_schedule
-from .recipe import EncoderRecipe, build_model_config
+from .recipe import EncoderRecipe
 from .terms import matching_terms, supcon_terms, weighted_sum
+
+MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound of its contrastive loss's scale (arXiv 2103.00020, section 2.5)
 
 
 class EncoderPhase:
-    """Trains a `DAMSMModel`; see `loop.run` for the methods a phase has.
+    """Trains a `DAMSMModel` or a `CLIPPairModel`; see `loop.run` for the methods a phase has.
 
     Args:
         recipe: of phase 1.
@@ -32,7 +36,12 @@ class EncoderPhase:
     """
 
     def __init__(
-        self, recipe: EncoderRecipe, accelerator: Accelerator, model: DAMSMModel, tokenizer: PreTrainedTokenizerFast, evaluation: EvaluationRows
+        self,
+        recipe: EncoderRecipe,
+        accelerator: Accelerator,
+        model: DAMSMModel | CLIPPairModel,
+        tokenizer: PreTrainedTokenizerFast | None = None,
+        evaluation: EvaluationRows | None = None,
     ):
         self.recipe = recipe
         self.accelerator = accelerator
@@ -44,38 +53,50 @@ class EncoderPhase:
         model.image_encoder.trunk.requires_grad_(recipe.train_trunk)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
-        self.model, self.optimizer = accelerator.prepare(model.train(), optimizer)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self._train_mode()
         self.schedule = lr_schedule(optimizer, recipe)
 
     @classmethod
     def from_recipe(cls, recipe: EncoderRecipe, accelerator: Accelerator, rows: datasets.Dataset, held_out: datasets.Dataset) -> "EncoderPhase":
-        """Builds tokenizer and new towers for the training rows.
+        """Builds new towers and their tokenizer for the training rows, or loads those the recipe names.
 
         Raises:
-            ValueError: an architecture key the config does not know, or the vocabulary's size, which the captions decide.
+            ValueError: an architecture key the config does not know or that the captions decide, or encoders of another kind.
         """
-        text_config = dict(recipe.model_config.get("text_config", {}))
-        if "vocab_size" in text_config:
-            raise ValueError("model_config.text_config.vocab_size is set by the captions of the data; remove it from the recipe")
-        tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), recipe.data.max_words)
-        values = {**recipe.model_config, "text_config": text_config | {"vocab_size": len(tokenizer)}}
-        model = DAMSMModel(build_model_config(DAMSMConfig, values))
+        if recipe.pretrained is None:
+            model, tokenizer = new_encoders(recipe, rows)
+        else:
+            model, tokenizer = load_encoders(recipe.pretrained, recipe.data.max_words)
+            needed = ENCODERS[recipe.model][1]
+            if not isinstance(model, needed):
+                raise ValueError(f"pretrained {recipe.pretrained!r}: model {recipe.model!r} is a {needed.__name__}, found a {type(model).__name__}")
         return cls(recipe, accelerator, model, tokenizer, EvaluationRows(held_out, tokenizer, recipe.image_size))
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; returns the unweighted terms."""
         text, images = self.model(batch.input_ids, batch.attention_mask, batch.images[-1])
-        terms = matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
+        logit_scale = self.towers.logit_scale.exp() if self.recipe.model == "clip" else None
+        terms = matching_terms(self.recipe, images, text, batch.labels, batch.num_views, logit_scale)
         terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
         self.optimizer.zero_grad()
         self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
-        self.accelerator.clip_grad_norm_(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip)
+        if self.recipe.text_grad_clip is not None:
+            self.accelerator.clip_grad_norm_(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip)
         self.optimizer.step()
+        if logit_scale is not None:
+            self.towers.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         self.schedule.step()
+        if self.recipe.reset_adam_every and self.schedule.last_epoch % self.recipe.reset_adam_every == 0:  # last_epoch counts steps
+            self.optimizer.state.clear()
         return {name: term.detach() for name, term in terms.items()}
 
+    def _train_mode(self) -> None:
+        self.towers.train()
+        self.towers.image_encoder.trunk.train(self.recipe.trunk_batch_norm == "train")
+
     @property
-    def towers(self) -> DAMSMModel:
+    def towers(self) -> DAMSMModel | CLIPPairModel:
         """The model without its wrappers."""
         return self.accelerator.unwrap_model(self.model)
 
@@ -105,7 +126,7 @@ class EncoderPhase:
         towers, device = self.towers.eval(), self.accelerator.device
         images = embed_images(towers.image_encoder, self.evaluation, range(len(self.evaluation)), device)
         texts = embed_texts(towers.text_encoder, self.tokenizer, self.evaluation.captions, device)
-        towers.train()
+        self._train_mode()
         return images, texts
 
     def save_pretrained(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..data import Batch, EvaluationRows, encode_prompts, to_pil
 from ..losses import (
@@ -26,6 +26,7 @@ from ..models import GANS, DiscriminatorOutput, GeneratorOutput, ImageEmbeddings
 from .augmentation import augment
 from .checkpoint import restore_module
 from .ema import EMA
+from .encoders import load_encoders
 from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
 from .optimisation import lr_schedule
 from .recipe import GANRecipe, build_model_config
@@ -48,7 +49,7 @@ class GANPhase:
         text_encoder, image_encoder: of phase 1; frozen here.
         tokenizer: of the text encoder.
         evaluation: held-out rows.
-        reference: training rows, whose distance to the held-out ones is the yardstick of the generator's.
+        reference: some training rows, whose distance to the held-out ones is the yardstick of the generator's.
 
     Raises:
         ValueError: the gradient penalty under fp16 or at several scales, or a weight of `g_kl` for a generator without that term.
@@ -112,18 +113,14 @@ class GANPhase:
         for key in given:
             if key in recipe.model_config:
                 raise ValueError(f"model_config.{key} comes from the encoders; remove it from the recipe")
-        try:
-            encoders = AutoModel.from_pretrained(recipe.encoders)
-            tokenizer = AutoTokenizer.from_pretrained(recipe.encoders)
-        except OSError as error:
-            raise ValueError(
-                f"encoders {recipe.encoders!r}: no saved encoders found there; train phase 1 first, or set encoders=FOLDER to what it saved"
-            ) from error
-        needed, found = gan.composite.text_encoder_class, getattr(encoders, "text_encoder", encoders)
+        encoders, tokenizer = load_encoders(recipe.encoders, recipe.data.max_words)
+        needed, found = gan.composite.text_encoder_class, encoders.text_encoder
         if not isinstance(found, needed):
             raise ValueError(f"encoders {recipe.encoders!r}: {recipe.model} needs a {needed.__name__}, found a {type(found).__name__}")
         config = build_model_config(gan.config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given})
-        evaluation, reference = (EvaluationRows(r, tokenizer, config.image_size) for r in (held_out, rows))
+        evaluation, reference = (
+            EvaluationRows(r, tokenizer, config.image_size) for r in (held_out, rows.select(evenly_spaced(len(rows), len(held_out))))
+        )
         generator, discriminator = gan.generator(config), gan.discriminator(config)
         if discriminator.reads_image_features:
             generator.copy_vision_tower(encoders.image_encoder)
@@ -242,8 +239,7 @@ class GANPhase:
         device, numbers = self.accelerator.device, range(len(self.evaluation))
         if not self._targets:
             held_out = feature_statistics(embed_images(self.image_encoder, self.evaluation, numbers, device).numpy())
-            chosen = evenly_spaced(len(self.reference), len(self.evaluation))
-            training = feature_statistics(embed_images(self.image_encoder, self.reference, chosen, device).numpy())
+            training = feature_statistics(embed_images(self.image_encoder, self.reference, range(len(self.reference)), device).numpy())
             texts = embed_texts(self.text_encoder, self.tokenizer, self.evaluation.captions, device)
             self._targets = {"held_out": held_out, "texts": texts, "yardstick": frechet_distance(training, held_out)}
         captions = self.evaluation.captions

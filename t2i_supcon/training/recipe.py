@@ -65,8 +65,11 @@ class Recipe(CheckedFields):
             weighted by the Jaccard overlap of their label sets ("jaccard").
         mask_same_label: the matching losses leave rows of the same class out of the negatives.
         gamma1, gamma2, gamma3: sharpness of word attention, word pooling and batch softmax in the matching losses.
-        lr_schedule: "constant", or "cosine" down to zero over all steps.
+        lr_schedule: "constant"; "cosine" down to zero over all steps; or "exponential", times 0.98 every `lr_decay_every` steps until a
+            tenth remains, as AttnGAN's authors trained DAMSM.
+        lr_decay_every: steps between two such decays; theirs came once an epoch.
         channels_last: memory layout of the networks.
+        eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.
         log_every, sample_every, eval_every, checkpoint_every: steps between log lines, sample pictures, evaluations and checkpoints.
         keep_checkpoints: how many of the newest checkpoints stay.
     """
@@ -86,8 +89,10 @@ class Recipe(CheckedFields):
     gamma1: float = 5.0
     gamma2: float = 5.0
     gamma3: float = 10.0
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    lr_decay_every: int = 100
     channels_last: bool = True
+    eval_rows: int | None = None
     log_every: int = 10
     sample_every: int = 200
     eval_every: int = 200
@@ -95,9 +100,11 @@ class Recipe(CheckedFields):
     keep_checkpoints: int = 2
 
     def check_values(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "sample_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
+        for name in ("steps", "batch_size", "lr_decay_every", "log_every", "sample_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.eval_rows is not None and self.eval_rows < 100:
+            raise ValueError(f"eval_rows is {self.eval_rows}; retrieval among 100 images needs at least 100")
         if self.sampling == "pairs" and self.batch_size % 2:
             raise ValueError(f"batch_size is {self.batch_size}; pairs need an even number of rows")
         unknown = set(self.loss_weights) - set(self.terms())
@@ -118,22 +125,44 @@ class EncoderRecipe(Recipe):
     """Phase 1: image and text encoder.
 
     Args:
+        model: "damsm" (bi-LSTM and Inception-v3) or "clip" (two transformers, for GALIP).
+        pretrained: folder or Hub name of encoders to start from, tokenizer included: what phase 1 saved, or a CLIP of transformers; null
+            makes new ones, whose tokenizer knows the words of the training captions.
+        inception_weights: file with torchvision's ImageNet weights (`inception_v3_google-0cc3c7bd.pth`) for DAMSM's trunk; null = random.
         image_size: side in pixels that training images are cut to (the encoder resizes them further to its own input size).
-        train_trunk: train the image encoder's convolutional trunk too, as needed without pretrained weights; otherwise only its two heads.
+        train_trunk: train the image tower's trunk too, as needed without pretrained weights; otherwise only what projects its features.
+        trunk_batch_norm: the trunk's BatchNorm normalises with the batch's statistics and follows them ("train", as AttnGAN's authors did
+            even with a frozen trunk) or keeps those it has ("eval").
         learning_rate, betas: of Adam.
-        text_grad_clip: bound of the text encoder's gradient norm.
+        reset_adam_every: steps after which Adam forgets its moments, as it did each epoch of AttnGAN's authors; null = never.
+        text_grad_clip: bound of the text encoder's gradient norm; null = none.
     """
 
-    model: Literal["damsm"] = "damsm"
+    model: Literal["damsm", "clip"] = "damsm"
+    pretrained: str | None = None
+    inception_weights: str | None = None
     image_size: int = 299
     train_trunk: bool = True
+    trunk_batch_norm: Literal["train", "eval"] = "train"
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.5, 0.999)
-    text_grad_clip: float = 0.25
+    reset_adam_every: int | None = None
+    text_grad_clip: float | None = 0.25
+
+    def check_values(self) -> None:
+        super().check_values()
+        if self.reset_adam_every is not None and self.reset_adam_every < 1:
+            raise ValueError(f"reset_adam_every is {self.reset_adam_every}; it must be at least 1")
+        if self.pretrained is not None and self.model_config:
+            raise ValueError("model_config and pretrained exclude each other: the pretrained encoders bring their own sizes")
+        if self.inception_weights is not None and (self.model == "clip" or self.pretrained is not None):
+            raise ValueError("inception_weights fill the trunk of new DAMSM encoders; remove them for clip or pretrained ones")
+        if ("clip" in self.loss_weights) != (self.model == "clip"):
+            raise ValueError(f"loss_weights and model do not fit: 'clip' is the matching loss of model 'clip', and this model is {self.model!r}")
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("words", "sent", "supcon")
+        return ("words", "sent", "clip", "supcon")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..losses import cosine_matching_loss, positive_mask, sentence_matching_loss, supcon_loss, word_matching_loss
+from ..losses import clip_contrastive_loss, cosine_matching_loss, positive_mask, sentence_matching_loss, supcon_loss, word_matching_loss
 from ..models import ImageEmbeddings, TextEmbeddings
 from .recipe import Recipe
 
 
-def matching_terms(recipe: Recipe, images: ImageEmbeddings, text: TextEmbeddings, labels: Tensor, num_views: int) -> dict[str, Tensor]:
-    """DAMSM's `words` and `sent` (both directions summed), each view on its own, averaged over the views; GALIP's `clip_sim`.
+def matching_terms(
+    recipe: Recipe, images: ImageEmbeddings, text: TextEmbeddings, labels: Tensor, num_views: int, logit_scale: Tensor | None = None
+) -> dict[str, Tensor]:
+    """DAMSM's `words` and `sent` (both directions summed), CLIP's `clip` (their mean), GALIP's `clip_sim`.
 
-    The average keeps a weight's meaning the same with one view and with two.
+    Each view is matched on its own and the views are averaged, which keeps a weight's meaning the same with one view and with two.
+    `logit_scale` is what `clip` multiplies its cosines with.
 
     Raises:
         ValueError: `words` with an image encoder that embeds no regions.
@@ -28,6 +31,10 @@ def matching_terms(recipe: Recipe, images: ImageEmbeddings, text: TextEmbeddings
     if "sent" in recipe.loss_weights:
         views = _views(num_views, images.image_emb, text.sent_emb, labels)
         terms["sent"] = sum(sum(sentence_matching_loss(*view, recipe.gamma3)) for view in views) / num_views
+    if "clip" in recipe.loss_weights:
+        views = _views(num_views, images.image_emb, text.sent_emb, labels)
+        losses = [clip_contrastive_loss(image, sentence, logit_scale, own) for image, sentence, own in views]
+        terms["clip"] = sum(sum(pair) / 2 for pair in losses) / num_views
     if "clip_sim" in recipe.loss_weights:
         terms["clip_sim"] = cosine_matching_loss(images.image_emb, text.sent_emb)
     return terms

@@ -5,23 +5,54 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from t2i_supcon.models import GANS, DAMSMConfig
+from t2i_supcon.models import GANS
 from t2i_supcon.training import EncoderRecipe, GANRecipe, load_recipe
+from t2i_supcon.training.encoders import ENCODERS
 from t2i_supcon.training.recipe import DataRecipe, build_model_config, parse_recipe, recipe_values
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "scripts" / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+ENCODER_SIZES = {"galip-emoji": load_recipe("clip-emoji", RECIPES).model_config}  # GALIP's vision tower is phase 1's
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_recipes_build(name):
     recipe = load_recipe(name, RECIPES)
     assert parse_recipe(recipe_values(recipe)) == recipe
-    config_class = GANS[recipe.model].config if recipe.phase == "gan" else DAMSMConfig
-    build_model_config(config_class, recipe.model_config)
+    with torch.device("meta"):  # sizes without memory
+        if recipe.phase == "gan":
+            gan = GANS[recipe.model]
+            config = build_model_config(gan.config, recipe.model_config, **ENCODER_SIZES.get(name.removesuffix("-baseline"), {}))
+            assert config.image_sizes[-1] >= 64 and gan.generator(config).num_parameters() and gan.discriminator(config).num_parameters()
+        else:
+            config_class, model_class = ENCODERS[recipe.model]
+            assert model_class(build_model_config(config_class, recipe.model_config)).num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "generator", "discriminators"),
+    [
+        ("attngan-cub", 7_084_592, 6_313_730 + 19_424_002 + 71_858_946),
+        ("attngan-coco", 13_811_456, 13_304_450 + 42_800_258 + 160_774_274),
+        ("dmgan-cub", 21_449_042, 1_878_242 + 5_155_810 + 18_264_546),
+        ("dmgan-coco", 22_335_314, 1_878_242 + 5_155_810 + 18_264_546),
+        ("ssagan-cub", 29_494_273, 80_379_526),
+        ("ssagan-coco", 29_494_273, 80_379_526),
+        ("galip-cub", 139_284_675, 28_706_821 + 2_099_200),
+        ("galip-coco", 139_284_675, 28_706_821 + 2_099_200),
+    ],
+)
+def test_cub_and_coco_recipes_have_the_published_sizes(name, generator, discriminators):
+    recipe = load_recipe(name, RECIPES)
+    gan = GANS[recipe.model]
+    config = build_model_config(gan.config, recipe.model_config)
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in network(config).parameters()) for network in (gan.generator, gan.discriminator)]
+    assert sizes == [generator, discriminators]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("-baseline")])
@@ -30,7 +61,9 @@ def test_a_baseline_differs_in_method_only(name):
     assert "supcon" in full["loss_weights"] and full["sampling"] == "pairs"
     assert full["loss_weights"].pop("supcon") > 0
     if "encoders" in full:
-        assert baseline.pop("encoders") == full.pop("encoders").replace("/model", "-baseline/model")
+        frozen_clip = full["model"] == "galip" and not name.endswith("emoji")  # the authors trained around OpenAI's CLIP as it is
+        ours = full.pop("encoders").replace("/model", "-baseline/model")
+        assert baseline.pop("encoders") == ("openai/clip-vit-base-patch32" if frozen_clip else ours)
     assert baseline == full | {"sampling": "independent"}
 
 
@@ -56,6 +89,7 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("sampling=triples", "'sampling' expected one of"),
         ("phase=third", "phase is 'third'"),
         ("magp_every=0", "magp_every is 0"),
+        ("eval_rows=50", "eval_rows is 50"),
         ("steps", "'steps' is no override"),
         ("steps=[", "not valid YAML"),
         ("data=3", "data is 3; it must be a mapping"),

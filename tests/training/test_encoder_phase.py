@@ -1,0 +1,197 @@
+"""Phase 1's promises beyond whole runs: which towers it trains and how, and what it starts from."""
+
+import copy
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import CAPTIONS, TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_TRANSFORMER
+from torch.nn import functional as F
+from torch.testing import assert_close
+from transformers import CLIPConfig, CLIPModel
+
+from t2i_supcon.data import Batch, load_rows
+from t2i_supcon.models import CLIPPairConfig, CLIPPairModel, DAMSMModel
+from t2i_supcon.models.inception import InceptionTrunk
+from t2i_supcon.training import EncoderPhase, train
+from t2i_supcon.training.encoders import load_encoders, load_inception_weights, new_encoders
+from t2i_supcon.training.recipe import parse_recipe
+
+CLIP_SIZES = {
+    "text_config": {key: value for key, value in TINY_CLIP_TEXT.items() if key in TINY_TRANSFORMER},
+    "image_config": TINY_CLIP_IMAGE,
+}
+
+
+def recipe_of(model, **changes):
+    weights = {"clip": 1, "supcon": 1} if model == "clip" else {"words": 1, "sent": 1}
+    values = {"phase": "encoders", "model": model, "batch_size": 4, "loss_weights": weights, "image_size": 16}
+    return parse_recipe(values | changes)
+
+
+def tiny_clip() -> CLIPPairModel:
+    return CLIPPairModel(CLIPPairConfig(text_config={**TINY_CLIP_TEXT, "vocab_size": 20}, image_config=TINY_CLIP_IMAGE))
+
+
+def foreign_clip() -> CLIPModel:
+    """A CLIP as transformers makes it, with enough blocks for GALIP's features."""
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 9, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": 30, "max_position_embeddings": 12, "eos_token_id": 29, "pad_token_id": 0, "bos_token_id": 28}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 4}, projection_dim=6)).eval()
+
+
+@pytest.fixture
+def batch():
+    ids = torch.tensor([[1, 2, 3], [4, 5, 0], [2, 3, 0], [1, 5, 6]])
+    return Batch((torch.rand(4, 3, 16, 16) * 2 - 1,), ids, (ids > 0).long(), torch.tensor([0, 1, 0, 1]), ("",) * 4, 2)
+
+
+def test_clip_term_is_the_mean_of_both_views_losses(batch):
+    """Against cross-entropies written out for each view; both rows of a view have other labels, so none is masked."""
+    phase = EncoderPhase(recipe_of("clip"), Accelerator(), tiny_clip())
+    text, images = phase.model(batch.input_ids, batch.attention_mask, batch.images[-1])
+    expected = []
+    for rows in (slice(0, 2), slice(2, 4)):
+        cosine = F.normalize(images.image_emb[rows], dim=1) @ F.normalize(text.sent_emb[rows], dim=1).T
+        logits = cosine * math.exp(2.6592)
+        expected.append((F.cross_entropy(logits, torch.arange(2)) + F.cross_entropy(logits.T, torch.arange(2))) / 2)
+    assert_close(phase.train_step(batch)["clip"], torch.stack(expected).mean().detach())
+
+
+def test_clip_trains_both_towers_and_the_scale_stays_bounded(batch):
+    phase = EncoderPhase(recipe_of("clip", learning_rate=5.0), Accelerator(), tiny_clip())
+    before = copy.deepcopy(phase.towers.state_dict())
+    for _ in range(3):
+        phase.train_step(batch)
+    moved = {key.split(".")[0] for key, value in phase.towers.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"text_encoder", "image_encoder", "logit_scale"}
+    assert phase.towers.logit_scale <= math.log(100) + 1e-6
+
+
+@pytest.mark.parametrize("model", ["clip", "damsm"])
+def test_a_frozen_trunk_does_not_move(model, batch, encoders):
+    phase = EncoderPhase(recipe_of(model, train_trunk=False), Accelerator(), tiny_clip() if model == "clip" else encoders)
+    trunk = phase.towers.image_encoder.trunk
+    before = copy.deepcopy(dict(trunk.named_parameters()))
+    heads = copy.deepcopy([p for name, p in phase.towers.image_encoder.named_parameters() if "trunk" not in name and "vision" not in name])
+    phase.train_step(batch)
+    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in trunk.named_parameters())
+    assert not any(
+        torch.equal(*pair)
+        for pair in zip(heads, (p for name, p in phase.towers.image_encoder.named_parameters() if "trunk" not in name and "vision" not in name))
+    )
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_trunks_batch_norm_follows_the_recipe(mode, batch, encoders):
+    phase = EncoderPhase(recipe_of("damsm", train_trunk=False, trunk_batch_norm=mode), Accelerator(), encoders)
+    before = copy.deepcopy(dict(encoders.image_encoder.trunk.named_buffers()))
+    phase.train_step(batch)
+    drifted = any(not torch.equal(value, before[name]) for name, value in encoders.image_encoder.trunk.named_buffers())
+    assert drifted == (mode == "train")
+    assert encoders.text_encoder.training
+
+
+def test_forgetful_adam_and_exponential_rates(batch, encoders):
+    """Two steps an epoch: the rate is 0.98 as large after each, and a moment counts the steps since the last one."""
+    phase = EncoderPhase(
+        recipe_of("damsm", lr_schedule="exponential", lr_decay_every=2, reset_adam_every=2, learning_rate=1e-3), Accelerator(), encoders
+    )
+    rates, counts = [], []
+    for _ in range(5):
+        rates.append(phase.optimizer.param_groups[0]["lr"])
+        phase.train_step(batch)
+        counts.append({int(state["step"]) for state in phase.optimizer.state.values()})
+    assert rates == pytest.approx([1e-3, 1e-3, 0.98e-3, 0.98e-3, 0.98**2 * 1e-3])
+    assert counts == [{1}, set(), {1}, set(), {1}]
+    for _ in range(400):
+        phase.schedule.step()
+    assert phase.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.98**114)  # the first power below a tenth
+
+
+def test_clip_of_transformers_embeds_the_same(tokenizer, tmp_path):
+    theirs = foreign_clip()
+    theirs.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    ours, loaded_tokenizer = load_encoders(str(tmp_path), max_words=77)
+    assert isinstance(ours, CLIPPairModel) and loaded_tokenizer.model_max_length == 12
+    ids = torch.tensor([[28, 3, 4, 29, 0], [28, 5, 6, 7, 29]])
+    pixels = torch.randn(2, 3, 16, 16)
+    mean, std = (buffer for buffer in (ours.image_encoder.pixel_mean, ours.image_encoder.pixel_std))
+    with torch.no_grad():
+        expected = theirs(input_ids=ids, attention_mask=(ids > 0).long(), pixel_values=(pixels * 0.5 + 0.5 - mean) / std)
+        text, images = ours(ids, (ids > 0).long(), pixels)
+    assert_close(F.normalize(text.sent_emb, dim=1), expected.text_embeds)
+    assert_close(F.normalize(images.image_emb, dim=1), expected.image_embeds)
+    assert torch.equal(ours.logit_scale, theirs.logit_scale)
+
+
+@pytest.mark.parametrize("source", ["own", "transformers"])
+def test_pretrained_encoders_are_fine_tuned(source, tokenizer, tiny_data, tmp_path):
+    model = foreign_clip() if source == "transformers" else tiny_clip()
+    model.save_pretrained(tmp_path / "given")
+    tokenizer.save_pretrained(tmp_path / "given")
+    every = {"data": {"name": str(tiny_data), "max_words": 5}, "steps": 1, "eval_rows": 100}
+    train(recipe_of("clip", pretrained=str(tmp_path / "given"), **every), tmp_path / "tuned")
+    tuned, _ = load_encoders(str(tmp_path / "tuned" / "model"), max_words=5)
+    start = load_encoders(str(tmp_path / "given"), max_words=5)[0].state_dict()
+    assert any(not torch.equal(value, start[key]) for key, value in tuned.state_dict().items())
+    with pytest.raises(ValueError, match="model 'damsm' is a DAMSMModel, found a CLIPPairModel"):
+        train(recipe_of("damsm", pretrained=str(tmp_path / "given"), **every), tmp_path / "other")
+
+
+def test_new_clip_reads_no_more_words_than_the_recipe_says(tiny_data):
+    rows = load_rows(str(tiny_data), "train")
+    model, tokenizer = new_encoders(recipe_of("clip", model_config=CLIP_SIZES, data={"max_words": 3}), rows)
+    assert model.config.text_config.max_position_embeddings == 3
+    encoded = tokenizer(CAPTIONS[2], truncation=True, return_tensors="pt")
+    assert encoded["input_ids"].shape == (1, 3)
+    model.text_encoder(encoded["input_ids"], encoded["attention_mask"])
+
+
+def test_inception_weights_in_torchvisions_names(tmp_path):
+    source, target = InceptionTrunk(16), InceptionTrunk(16)
+    extras = {"fc.weight": torch.zeros(1000, 128), "AuxLogits.conv0.conv.weight": torch.zeros(1)}
+    torch.save({k: v for k, v in source.state_dict().items() if "num_batches" not in k} | extras, tmp_path / "inception.pth")
+    load_inception_weights(target, str(tmp_path / "inception.pth"))
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+    with pytest.raises(FileNotFoundError, match=r"no file .*none.pth; download inception_v3_google"):
+        load_inception_weights(target, str(tmp_path / "none.pth"))
+    with pytest.raises(ValueError, match="is no Inception-v3 of this width: Conv2d_1a_3x3.conv.weight"):
+        load_inception_weights(InceptionTrunk(8), str(tmp_path / "inception.pth"))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("damsm", {"loss_weights": {"clip": 1}}, "'clip' is the matching loss of model 'clip', and this model is 'damsm'"),
+        ("clip", {"loss_weights": {"supcon": 1}}, "do not fit"),
+        ("clip", {"pretrained": "x", "model_config": CLIP_SIZES}, "exclude each other"),
+        ("clip", {"inception_weights": "x"}, "trunk of new DAMSM encoders"),
+        ("damsm", {"reset_adam_every": 0}, "reset_adam_every is 0"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(model, changes, message):
+    with pytest.raises(ValueError, match=message):
+        recipe_of(model, **changes)
+
+
+def test_sizes_that_the_captions_decide_are_refused(tiny_data):
+    rows = load_rows(str(tiny_data), "train")
+    for model, key in (("damsm", "vocab_size"), ("clip", "max_position_embeddings")):
+        with pytest.raises(ValueError, match=f"text_config.{key} is set by the captions"):
+            new_encoders(recipe_of(model, model_config={"text_config": {key: 9}}), rows)
+
+
+def test_what_is_no_encoder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no saved encoders found"):
+        load_encoders(str(tmp_path / "none"), max_words=5)
+
+
+def test_damsm_too_can_start_from_what_phase_1_saved(encoders, tokenizer, tmp_path):
+    encoders.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded, again = load_encoders(str(tmp_path), max_words=4)
+    assert isinstance(loaded, DAMSMModel) and again.model_max_length == 4
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in encoders.state_dict().items())

@@ -1,18 +1,24 @@
-# make demo    trains both phases on the embedded emoji data (9 minutes on 2 CPU cores) and draws a grid
-# make test    runs the whole test suite
+# make demo                 trains both phases of SSA-GAN on the embedded emoji data (9 minutes on 2 CPU cores) and draws a grid
+# make demo MODEL=galip     the same with another GAN: attngan, dmgan, ssagan or galip
+# make test                 runs the whole test suite
 PYTHON ?= python3.11
 BIN := .venv/bin
+MODEL ?= ssagan
 RUNS ?= runs/demo
+ENCODERS = $(if $(filter galip,$(MODEL)),clip,damsm)
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	--num_cpu_threads_per_process $(shell nproc)
 
 .PHONY: demo test clean
 
 demo: .venv/installed
-	$(LAUNCH) scripts/train.py --recipe damsm-emoji --output-dir $(RUNS)/damsm --resume steps=400
-	$(LAUNCH) scripts/train.py --recipe ssagan-emoji --output-dir $(RUNS)/ssagan --resume steps=1500 encoders=$(RUNS)/damsm/model
-	$(BIN)/python scripts/generate.py --model $(RUNS)/ssagan/model --prompts-file scripts/prompts.txt --truncation 0.3 --output $(RUNS)/grid.png
-	@echo "a dozen prompts, drawn: $(RUNS)/grid.png"
+ifeq ($(filter $(MODEL),attngan dmgan ssagan galip),)
+	$(error there is no GAN MODEL=$(MODEL); it is one of attngan, dmgan, ssagan, galip)
+endif
+	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=400
+	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=1500 encoders=$(RUNS)/$(ENCODERS)/model
+	$(BIN)/python scripts/generate.py --model $(RUNS)/$(MODEL)/model --prompts-file scripts/prompts.txt --truncation 0.3 --output $(RUNS)/$(MODEL)-grid.png
+	@echo "a dozen prompts, drawn: $(RUNS)/$(MODEL)-grid.png"
 
 test: .venv/installed
 	$(BIN)/ruff check .

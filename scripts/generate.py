@@ -2,6 +2,7 @@
 
 python scripts/generate.py --model runs/ssagan-emoji/model --prompt "a red heart" --prompt "a green tree"
 python scripts/generate.py --model runs/ssagan-emoji/model --prompts-file scripts/prompts.txt --images-per-prompt 4
+python scripts/generate.py --model runs/ssagan-emoji/model --prompt "a red heart" --attention
 """
 
 import argparse
@@ -18,23 +19,40 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same pictures (default: 0)")
     parser.add_argument("--truncation", type=float, help="keep the noise within this bound: less variety, cleaner pictures (e.g. 1.0)")
     parser.add_argument("--output", type=Path, default=Path("grid.png"), help="the labelled grid (default: grid.png)")
+    parser.add_argument("--attention", action="store_true", help="also save, per sentence, where its words were read or may change the picture")
     options = parser.parse_args(arguments)
 
+    import torch
     from transformers import pipeline
 
     import t2i_supcon  # noqa: F401 - registers the models and the pipeline
-    from t2i_supcon.figures import image_strip, labelled_grid
+    from t2i_supcon.data import encode_prompts, to_pil
+    from t2i_supcon.figures import attention_figure, image_strip, labelled_grid, mask_figure
 
     try:
         prompts = options.prompt + ([line for line in options.prompts_file.read_text().splitlines() if line.strip()] if options.prompts_file else [])
         if not prompts:
             raise ValueError("nothing to draw: give --prompt or --prompts-file")
         draw = pipeline("text-to-image", model=options.model)
-        drawn = draw(prompts, num_images_per_prompt=options.images_per_prompt, seed=options.seed, truncation=options.truncation)
+        given = {"num_images_per_prompt": options.images_per_prompt, "truncation": options.truncation}
+        saved = [options.output]
+        for n, prompt in enumerate(prompts if options.attention else [], start=1):
+            inputs = encode_prompts(draw.tokenizer, [prompt]).to(draw.device)
+            generator = torch.Generator().manual_seed(options.seed)  # the same noise as in the grid
+            output = draw.model.generate(**inputs, **given, generator=generator, output_attentions=True)
+            image = to_pil(output.images[-1][0])
+            words = [token.removeprefix("▁") for token in draw.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])]
+            if output.attentions:
+                figure = attention_figure(image, words, output.attentions[-1][0].float().cpu().numpy())
+            else:
+                figure = mask_figure(image, words, [mask[0, 0].float().cpu().numpy() for mask in output.masks])
+            saved.append(options.output.with_name(f"{options.output.stem}-attention-{n}.png"))
+            figure.save(saved[-1])
+        drawn = draw(prompts, **given, seed=options.seed)
         labelled_grid([image_strip(images) for images in drawn], prompts).save(options.output)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(options.output)
+    print(*saved, sep="\n")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ import textwrap
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-MARGIN, FONT_SIZE = 8, 13
+MARGIN, FONT_SIZE, MAX_COLUMNS = 8, 13, 8
+LIGHT = (255, 190, 0)  # yellow
 YARDSTICK = "_training_images"
 
 
@@ -43,6 +45,47 @@ def image_strip(images: list[Image.Image]) -> Image.Image:
     for i, image in enumerate(images):
         strip.paste(image, (i * image.width, 0))
     return strip
+
+
+def attention_figure(image: Image.Image, words: list[str], attention: np.ndarray) -> Image.Image:
+    """Shows where each word was read: the image, then per word the image in dark grey under a yellow light as strong as the word's attention.
+
+    Each word is scaled to its own maximum, which its label states.
+
+    Args:
+        image: the picture drawn.
+        words: T words.
+        attention: (T, s, s) in [0, 1], of one stage.
+    """
+    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
+    panels, labels = [image], [" ".join(words)]
+    for word, weights in zip(words, attention, strict=True):
+        light = np.asarray(Image.fromarray(weights.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR))
+        light = light / max(light.max(), 1e-8)
+        panels.append(Image.fromarray((0.3 * grey + 0.7 * light[..., None] * LIGHT).astype(np.uint8)))
+        labels.append(f"{word} (up to {weights.max():.0%})")
+    return labelled_grid(panels, labels, _even_columns(len(panels)))
+
+
+def mask_figure(image: Image.Image, words: list[str], masks: list[np.ndarray]) -> Image.Image:
+    """Shows the image, then each block's mask: white where the text may change this place, black where it may not.
+
+    Args:
+        image: the picture drawn.
+        words: what it was drawn from.
+        masks: one (s, s) per block, in [0, 1].
+    """
+    panels, labels = [image], [" ".join(words)]
+    for mask in masks:
+        grey = Image.fromarray((mask * 255).round().astype(np.uint8))
+        panels.append(grey.resize(image.size, Image.Resampling.NEAREST).convert("RGB"))
+        labels.append(f"{len(mask)} px")
+    return labelled_grid(panels, labels, _even_columns(len(panels)))
+
+
+def _even_columns(n: int) -> int:
+    """Columns that spread n panels evenly over as few rows as hold them."""
+    return -(-n // -(-n // MAX_COLUMNS))
 
 
 def plot_metrics(log: Path, output: Path) -> None:

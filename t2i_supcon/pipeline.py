@@ -17,6 +17,7 @@ class TextToImagePipeline(Pipeline):
         draw("a red heart", num_images_per_prompt=4, seed=0)
 
     A prompt gives a list of N images; a list of prompts gives a list of such lists. The same seed draws the same pictures.
+    Word attention and masks come from `draw.model.generate(..., output_attentions=True)`.
 
     Call arguments:
         num_images_per_prompt: N, 1 when absent.

@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 from conftest import picture
 from PIL import Image
 
-from t2i_supcon.figures import MARGIN, image_strip, labelled_grid, plot_metrics
+from t2i_supcon.figures import MARGIN, attention_figure, image_strip, labelled_grid, mask_figure, plot_metrics
 
 
 def test_a_grid_holds_each_image_enlarged_pixel_by_pixel():
@@ -23,6 +24,46 @@ def test_a_grid_holds_each_image_enlarged_pixel_by_pixel():
 def test_a_strip_sets_images_side_by_side():
     images = [picture(i, 8) for i in range(3)]
     assert np.array_equal(np.array(image_strip(images)), np.concatenate([np.array(image) for image in images], axis=1))
+
+
+def panel(figure, i, columns, rows, width=192):
+    """The i-th panel's pixels, (width, width) grey values, of a figure whose images are enlarged to `width`."""
+    y, x = i // columns * ((figure.height - MARGIN) // rows), i % columns * (width + MARGIN)
+    return np.array(figure.convert("L"))[MARGIN + y : MARGIN + y + width, MARGIN + x : MARGIN + x + width].astype(float)
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+def test_attention_lights_up_the_place_a_word_was_read(shade):
+    image = Image.new("RGB", (64, 64), (shade,) * 3)
+    attention = np.full((3, 8, 8), 0.01, dtype=np.float32)
+    peaks = [(1, 6), (5, 2), (7, 7)]
+    for word, (y, x) in enumerate(peaks):
+        attention[word, y, x] = 0.2 * (word + 1)  # each word has its own maximum
+    figure = attention_figure(image, ["a", "red", "heart"], attention)
+    assert (panel(figure, 0, 4, 1) == shade).all()
+    for i, (y, x) in enumerate(peaks, start=1):
+        light = panel(figure, i, 4, 1)
+        brightest = np.argwhere(light == light.max()).mean(axis=0) / 24  # 192 / 8 pixels a cell
+        assert abs(brightest - (y + 0.5, x + 0.5)).max() < 0.7
+        assert light.max() == panel(figure, 1, 4, 1).max() > light.min() + 100
+
+
+def test_attention_and_words_must_match():
+    with pytest.raises(ValueError):
+        attention_figure(picture(0), ["a", "heart"], np.ones((3, 4, 4), dtype=np.float32))
+
+
+def test_many_words_fill_even_rows():
+    figure = attention_figure(picture(0, 64), [f"word{i}" for i in range(11)], np.random.default_rng(0).random((11, 8, 8)))
+    assert figure.width == 6 * (192 + MARGIN) + MARGIN  # 12 panels: 6 + 6, not 8 + 4
+    assert panel(figure, 11, 6, 2).std() > 10
+
+
+def test_a_mask_is_white_where_it_is_one():
+    masks = [np.eye(4, dtype=np.float32), np.zeros((8, 8), dtype=np.float32), np.full((64, 64), 0.4, dtype=np.float32)]
+    figure = mask_figure(picture(0, 64), ["a", "heart"], masks)
+    assert np.array_equal(panel(figure, 1, 4, 1), np.kron(np.eye(4), np.full((48, 48), 255)))
+    assert (panel(figure, 2, 4, 1) == 0).all() and (panel(figure, 3, 4, 1) == 102).all()
 
 
 def test_a_plot_is_drawn_for_every_number(tmp_path):

@@ -46,8 +46,8 @@ class GeneratorOutput(ModelOutput):
     Attributes:
         images: one (B, 3, S, S) tensor in [-1, 1] per scale, from low to high.
         mu, logvar: (B, C) of conditioning augmentation, for the generators that have it.
-        attentions: word attention (B, T, S, S) per stage, for the generators that attend to words.
-        masks: (B, 1, S, S) in [0, 1] per block, where the text may change the picture, for the generators that predict masks.
+        attentions: word attention (B, T, s, s) per stage after the first, for the generators that attend to words.
+        masks: (B, 1, s, s) in [0, 1] per block, where the text may change the picture, for the generators that predict masks.
     """
 
     images: tuple[Tensor, ...] | None = None
@@ -146,6 +146,7 @@ class TextToImageModel(GANPreTrainedModel):
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
         truncation: float | None = None,
+        output_attentions: bool = False,
     ) -> GeneratorOutput:
         """Draws images for B captions; rows come prompt by prompt.
 
@@ -156,12 +157,15 @@ class TextToImageModel(GANPreTrainedModel):
             noise: (B * N, Z); drawn from N(0, 1) when absent.
             generator: source of the noise, also of conditioning augmentation's; the same seed on the same device gives the same images.
             truncation: redraws noise values beyond this bound (typical: 0.5 to 2; less variety, cleaner images).
+            output_attentions: whether to return where each word was read or where the text may change the picture.
 
         Returns:
-            Output whose tensors have B * N rows, images clamped to [-1, 1].
+            Output whose tensors have B * N rows, images clamped to [-1, 1]. With `output_attentions` it holds what the generator has:
+            `attentions`, (B * N, T, s, s) per refining stage, which sum to one over the real words and are zero at padding, or
+            `masks`, (B * N, 1, s, s) in [0, 1] per block. Both are None without it.
 
         Raises:
-            ValueError: noise of another shape, or a truncation that is not positive.
+            ValueError: noise of another shape, a truncation that is not positive, or attentions asked of a generator that has neither.
         """
         text = self.text_encoder(input_ids, attention_mask)
         rows = len(input_ids) * num_images_per_prompt
@@ -175,8 +179,10 @@ class TextToImageModel(GANPreTrainedModel):
             extra["conditioning_noise"] = sample_noise((rows, self.config.conditioning_dim), generator, truncation).to(text.sent_emb)
         each = [t.repeat_interleave(num_images_per_prompt, dim=0) for t in (text.sent_emb, text.word_embs, text.attention_mask)]
         output = self.generator(noise, *each, **extra)
-        output.images = tuple(image.clamp(-1, 1) for image in output.images)
-        return output
+        if output_attentions and not (output.attentions or output.masks):
+            raise ValueError(f"{type(self).__name__} has no attentions to return: its generator neither attends to words nor predicts masks")
+        maps = {"attentions": output.attentions, "masks": output.masks} if output_attentions else {}
+        return GeneratorOutput(images=tuple(image.clamp(-1, 1) for image in output.images), mu=output.mu, logvar=output.logvar, **maps)
 
 
 def sample_noise(shape: tuple[int, int], generator: torch.Generator | None = None, truncation: float | None = None) -> Tensor:

@@ -132,6 +132,31 @@ def test_truncation_bounds_the_noise_and_bad_noise_is_refused(gan_name):
         model.generate(IDS, MASK, 2, noise=torch.randn(3, config.noise_dim))
 
 
+def test_attentions_and_masks_come_when_asked_for(gan_name):
+    _, config, model = build(gan_name)
+    plain = model.generate(IDS, MASK, 2, generator=torch.Generator().manual_seed(0))
+    assert plain.attentions is None and plain.masks is None and not {"attentions", "masks"} & set(plain)  # nor does the output hold them as items
+    if gan_name == "galip":
+        with pytest.raises(ValueError, match="GALIPForTextToImage has no attentions to return: .* neither attends to words nor predicts masks"):
+            model.generate(IDS, MASK, 2, output_attentions=True)
+        return
+    out = model.generate(IDS, MASK, 2, generator=torch.Generator().manual_seed(0), output_attentions=True)
+    for with_maps, without in zip(out.images, plain.images, strict=True):
+        assert torch.equal(with_maps, without)
+    if gan_name == "ssagan":
+        assert out.attentions is None
+        assert [tuple(mask.shape) for mask in out.masks] == [(4, 1, size, size) for size in (4, 8, 16)]
+        assert all(mask.min() >= 0 and mask.max() <= 1 for mask in out.masks)
+    else:
+        assert out.masks is None
+        assert [tuple(attention.shape) for attention in out.attentions] == [(4, 3, size, size) for size in config.image_sizes[:-1]]
+        for attention in out.attentions:
+            assert attention.min() >= 0
+            assert_close(attention.sum(dim=1), torch.ones_like(attention[:, 0]))
+            assert (attention[2:, 2] == 0).all()  # the second prompt's padding
+            assert (attention[:2, 2] > 0).any()
+
+
 def test_checkpoint_of_other_sizes_is_refused(gan_name, tmp_path):
     gan, config, model = build(gan_name)
     model.save_pretrained(tmp_path)

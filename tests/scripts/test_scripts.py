@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from conftest import TINY, TINY_IMAGE, TINY_TEXT
+from conftest import TINY, TINY_IMAGE, TINY_TEXT, tiny_config
 from PIL import Image
+
+from t2i_supcon.figures import MARGIN
+from t2i_supcon.models import GANS
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +67,30 @@ def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
     assert Image.open(grid).width >= 160
     result = run("scripts/generate.py", "--model", tmp_path / "gan" / "model", "--prompt", "zebra")
     assert result.returncode != 0 and "no word of the prompt 'zebra'" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["attngan", "ssagan", "galip"])
+def test_attention_is_saved_beside_the_grid(name, tokenizer, tmp_path):
+    GANS[name].composite(tiny_config(name, len(tokenizer))).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    prompts = ("--prompt", "a red star", "--prompt", "a blue zebra", "--images-per-prompt", 2)
+    result = run("scripts/generate.py", "--model", tmp_path / "model", *prompts, "--attention", "--output", tmp_path / "grid.png")
+    if name == "galip":
+        assert result.returncode != 0 and "Traceback" not in result.stderr
+        assert result.stderr.strip().splitlines()[-1].startswith("error: GALIPForTextToImage has no attentions")
+        assert not list(tmp_path.glob("*.png"))
+        return
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(tmp_path / file) for file in ("grid.png", "grid-attention-1.png", "grid-attention-2.png")]
+    grid, *figures = (np.array(Image.open(file)) for file in result.stdout.split())
+    panels = {"attngan": (4, 3), "ssagan": (4, 4)}[name]  # the image and its known words, or its masks of 4, 8 and 16 px
+    size = {"attngan": 32, "ssagan": 16}[name]
+    in_grid, in_figure = -(-160 // (2 * size)), -(-160 // size)  # enlargement: the grid's cells hold two images each
+    for i, (figure, n) in enumerate(zip(figures, panels)):
+        assert figure.shape[1] == n * (in_figure * size + MARGIN) + MARGIN
+        x = MARGIN + i * (2 * size * in_grid + MARGIN)
+        first = grid[MARGIN:, x:][: size * in_grid : in_grid, : size * in_grid : in_grid]
+        assert np.array_equal(figure[MARGIN:, MARGIN:][: size * in_figure : in_figure, : size * in_figure : in_figure], first)
 
 
 @pytest.mark.parametrize(

@@ -227,14 +227,15 @@ def _unpack_clip(state: State) -> State:
 
 def _stacked_generator_config(config_class: type[PreTrainedConfig], state: State, **known: object) -> PreTrainedConfig:
     conditioning_dim, text_dim = state["ca_net.fc.weight"].shape[0] // 4, state["ca_net.fc.weight"].shape[1]
-    stages = _count(state, "h_net")
+    stages, single = _count(state, "h_net"), "img_net.img.0.weight" in state
     return config_class(
         image_size=4 * 2 ** (_count(state, r"h_net1\.upsample") + stages - 1),
         num_stages=stages,
         noise_dim=state["h_net1.fc.0.weight"].shape[1] - conditioning_dim,
         conditioning_dim=conditioning_dim,
-        generator_channels=state["img_net1.img.0.weight"].shape[1],
+        generator_channels=state["img_net.img.0.weight" if single else "img_net1.img.0.weight"].shape[1],
         num_residual_blocks=_count(state, r"h_net2\.residual\."),
+        single_scale=single,
         **_text_width(text_dim, known),
     )
 
@@ -246,6 +247,7 @@ def _scale_discriminator_config(config_class: type[PreTrainedConfig], suffix: st
         image_size=64 << (stages - 1),
         num_stages=stages,
         discriminator_channels=state[f"img_code_s16.0.{suffix}"].shape[0],
+        single_scale="UNCOND_DNET.outlogits.0.weight" not in state,
         **_text_width(joint.shape[1] - joint.shape[0], known),
     )
 
@@ -297,6 +299,7 @@ STACKED_GENERATOR_RULES = [
     (r"^h_net1\.fc\.", "first_stage.project."),
     (r"^h_net1\.upsample(\d)\.", lambda match: f"first_stage.upsample.{int(match[1]) - 1}."),
     (r"^h_net(\d)\.", lambda match: f"stages.{int(match[1]) - 2}."),
+    (r"^img_net\.img\.", "heads.0."),
     (r"^img_net(\d)\.img\.", lambda match: f"heads.{int(match[1]) - 1}."),
     (r"residual\.(\d+)\.block\.", r"residual.\1.residual."),
 ]

@@ -12,9 +12,11 @@ ALLOWED = {
     "models": {"models"},
     "data": {"data"},
     "figures": set(),
+    "files": set(),
     "conversion": {"models"},
+    "original_files": {"models", "data", "files", "conversion"},
     "pipeline": {"models", "data"},
-    "training": {"training", "losses", "metrics", "models", "data", "figures"},
+    "training": {"training", "losses", "metrics", "models", "data", "figures", "files"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and path.read_text().strip())
 

@@ -3,8 +3,7 @@
 The refining stages attend to the words: every place of the feature map reads from the words most like it.
 
 Differences from the authors' code: image size and number of stages are configurable; each caption is masked by its own length (theirs
-mixes up the masks of a batch whose captions differ in length); discriminators return logits (B,); their single-scale variant
-AttnDCGAN is left out.
+mixes up the masks of a batch whose captions differ in length); discriminators return logits (B,).
 """
 
 import torch
@@ -21,6 +20,7 @@ class AttnGANConfig(StackedConfig):
     """Sizes of AttnGAN's networks; see `StackedConfig` for the fields.
 
     The defaults are the published ones for CUB. COCO: generator_channels 48, discriminator_channels 96, num_residual_blocks 3.
+    AttnDCGAN, published for CUB: single_scale, num_residual_blocks 0.
     """
 
     model_type = "attngan"

@@ -49,6 +49,8 @@ class StackedConfig(PreTrainedConfig):
         generator_channels: channels of the features that every stage hands on.
         discriminator_channels: channels of each discriminator's first layer.
         num_residual_blocks: residual blocks of each refining stage.
+        single_scale: only the last stage draws an image, and one discriminator without a head for the image alone judges it, as in the
+            AttnDCGAN of AttnGAN's authors.
         text_config: sizes of the text encoder whose embeddings condition all networks.
     """
 
@@ -61,6 +63,7 @@ class StackedConfig(PreTrainedConfig):
     generator_channels: int = 32
     discriminator_channels: int = 64
     num_residual_blocks: int = 2
+    single_scale: bool = False
     text_config: dict | PreTrainedConfig | None = None
 
     def validate_architecture(self):
@@ -72,13 +75,13 @@ class StackedConfig(PreTrainedConfig):
 
     @property
     def image_sizes(self) -> tuple[int, ...]:
-        """Sides of all scales, from low to high."""
-        return tuple(self.image_size >> i for i in reversed(range(self.num_stages)))
+        """Sides of all scales that are drawn, from low to high."""
+        return tuple(self.image_size >> i for i in reversed(range(1 if self.single_scale else self.num_stages)))
 
     @property
     def base_doublings(self) -> int:
-        """How often 4 px double to reach the lowest scale."""
-        return (self.image_sizes[0] // 4).bit_length() - 1
+        """How often 4 px double to reach the size of the first stage."""
+        return (self.image_size >> (self.num_stages + 1)).bit_length() - 1
 
 
 class StackedModel(GANPreTrainedModel):
@@ -210,7 +213,7 @@ class StackedGenerator(StackedModel):
         self.conditioning = ConditioningAugmentation(config.text_config.hidden_size, config.conditioning_dim)
         self.first_stage = FirstStage(config)
         self.stages = nn.ModuleList(self.stage_class(config) for _ in range(config.num_stages - 1))
-        self.heads = nn.ModuleList(image_head(config.generator_channels) for _ in range(config.num_stages))
+        self.heads = nn.ModuleList(image_head(config.generator_channels) for _ in config.image_sizes)  # of the last stages
         self.post_init()
 
     def forward(
@@ -242,13 +245,13 @@ class StackedGenerator(StackedModel):
             attention_mask = word_embs.new_ones(word_embs.shape[:2])
         words = word_embs.transpose(1, 2)  # (B, D, T)
         condition, mu, logvar = self.conditioning(sent_emb, conditioning_noise)  # (B, C)
-        hidden = self.first_stage(condition, noise)  # (B, c, s, s)
-        images, attentions = [self.heads[0](hidden)], []
-        for stage, head in zip(self.stages, self.heads[1:], strict=True):
-            hidden, attention = stage(hidden, words, attention_mask)  # (B, c, 2s, 2s), (B, T, s, s)
-            images.append(head(hidden))
+        hidden, attentions = [self.first_stage(condition, noise)], []  # (B, c, s, s) of each stage
+        for stage in self.stages:
+            refined, attention = stage(hidden[-1], words, attention_mask)  # (B, c, 2s, 2s), (B, T, s, s)
+            hidden.append(refined)
             attentions.append(attention)
-        return GeneratorOutput(images=tuple(images), mu=mu, logvar=logvar, attentions=tuple(attentions))
+        images = tuple(head(features) for head, features in zip(self.heads, hidden[-len(self.heads) :], strict=True))
+        return GeneratorOutput(images=images, mu=mu, logvar=logvar, attentions=tuple(attentions))
 
 
 class ScaleDiscriminator(StackedModel):
@@ -274,7 +277,7 @@ class ScaleDiscriminator(StackedModel):
         self.narrow = nn.Sequential(*(self.block(*pair, kernel_size=3) for pair in zip(narrowed, narrowed[1:])))
         self.joint = self.block(narrowed[-1] + config.text_config.hidden_size, narrowed[-1], kernel_size=3)
         self.cond_head = nn.Conv2d(narrowed[-1], 1, 4)
-        self.uncond_head = nn.Conv2d(narrowed[-1], 1, 4)
+        self.uncond_head = None if config.single_scale else nn.Conv2d(narrowed[-1], 1, 4)
         self.post_init()
 
     @staticmethod
@@ -283,12 +286,13 @@ class ScaleDiscriminator(StackedModel):
         raise NotImplementedError
 
     def forward(self, images: Tensor, sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
-        """Scores (B, 3, S, S) images with captions (B, D), with M <= B wrong captions (M, D), and alone; tuples of one tensor."""
+        """Scores (B, 3, S, S) images with captions (B, D), with M <= B wrong captions (M, D), and, with that head, alone; tuples of one tensor."""
         features = self.narrow(self.down(images))  # (B, c, 4, 4)
         cond, wrong = self.score(features, sent_emb), None
         if wrong_sent_emb is not None:
             wrong = (self.score(features[: len(wrong_sent_emb)], wrong_sent_emb),)
-        return DiscriminatorOutput(cond=(cond,), wrong=wrong, uncond=(self.uncond_head(features).flatten(),))
+        uncond = None if self.uncond_head is None else (self.uncond_head(features).flatten(),)
+        return DiscriminatorOutput(cond=(cond,), wrong=wrong, uncond=uncond)
 
     def score(self, features: Tensor, sent_emb: Tensor) -> Tensor:
         """Logits (B,) of features (B, c, 4, 4) joined with the sentence."""
@@ -325,4 +329,5 @@ class StackedDiscriminator(StackedModel):
             raise ValueError(f"there are images of {len(images)} scales; this discriminator judges {len(self.scales)}")
         scores = [scale(image, sent_emb, wrong_sent_emb) for scale, image in zip(self.scales, images)]
         wrong = tuple(score.wrong[0] for score in scores) if wrong_sent_emb is not None else None
-        return DiscriminatorOutput(cond=tuple(s.cond[0] for s in scores), wrong=wrong, uncond=tuple(s.uncond[0] for s in scores))
+        uncond = None if self.config.single_scale else tuple(score.uncond[0] for score in scores)
+        return DiscriminatorOutput(cond=tuple(score.cond[0] for score in scores), wrong=wrong, uncond=uncond)

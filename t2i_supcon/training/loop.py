@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ..data import Batch, to_pil
 from ..figures import labelled_grid, plot_metrics
-from .checkpoint import list_checkpoints, load_checkpoint, new_folder, save_checkpoint
+from ..files import new_folder
+from .checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from .recipe import Recipe, recipe_values
 
 

@@ -167,12 +167,33 @@ def test_sizes_that_cannot_be_built_are_refused(values, message):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_files_of_another_scale_or_variant_are_refused(arch):
+def test_files_of_another_scale_are_refused(arch):
     weights = Golden(f"{arch}_discriminator64").weights
     with pytest.raises(ValueError, match=r"missing: down\.4\.0"):
         load_original(arch, "discriminator128", weights)
     with pytest.raises(ValueError, match=r"left over: down\.4\.0"):
         load_original(arch, "discriminator64", Golden(f"{arch}_discriminator128").weights)
-    single = {key.replace("img_net3.", "img_net."): value for key, value in Golden(f"{arch}_generator").weights.items() if "img_net1" not in key}
-    with pytest.raises(ValueError, match=f"this is no {arch} generator: its tensor 'img_net1"):
-        load_original(arch, "generator", single)
+
+
+def test_single_scale_variant_draws_the_last_image_only():
+    """AttnDCGAN's files: one image head, no head for the image alone; what they share with AttnGAN's does the same."""
+    golden, full, arguments = generator_and_inputs("attngan")
+    heads = ("img_net1", "img_net2")
+    weights = {key.replace("img_net3.", "img_net."): value for key, value in golden.weights.items() if not key.startswith(heads)}
+    single = load_original("attngan", "generator", weights)
+    assert single.config.image_sizes == (256,)
+    with torch.no_grad():
+        (image,) = single(*arguments).images
+        assert_close(image, full(*arguments).images[-1])
+        judged = Golden("attngan_discriminator256").weights
+        both = load_original("attngan", "discriminator256", judged)
+        alone = load_original("attngan", "discriminator256", {key: value for key, value in judged.items() if not key.startswith("UNCOND")})
+        assert_close(alone(image, arguments[1]).cond, both(image, arguments[1]).cond)
+    assert alone.uncond_head is None and alone(image, arguments[1]).uncond is None
+
+
+def test_single_scale_variant_has_the_published_parameter_counts():
+    config = GANS["attngan"].config(single_scale=True, num_residual_blocks=0)
+    with torch.device("meta"):
+        networks = GANS["attngan"].generator(config), GANS["attngan"].discriminator(config)
+    assert [sum(p.numel() for p in network.parameters()) for network in networks] == [6_638_960, 71_850_753]

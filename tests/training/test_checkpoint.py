@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, new_folder, restore_module, save_checkpoint
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, restore_module, save_checkpoint
 
 
 def test_the_newest_are_kept(tmp_path):
@@ -46,16 +46,6 @@ def test_code_in_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         load_checkpoint(folder)
     assert not (tmp_path / "owned").exists()
-
-
-def test_new_folder_replaces_whole_or_not_at_all(tmp_path):
-    final = tmp_path / "model"
-    with new_folder(final) as partial:
-        (partial / "a").write_text("1")
-    with pytest.raises(RuntimeError), new_folder(final) as partial:
-        (partial / "a").write_text("2")
-        raise RuntimeError
-    assert (final / "a").read_text() == "1" and [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize(

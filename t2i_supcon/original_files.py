@@ -1,0 +1,204 @@
+"""The files the original authors published, read without running anything stored in them, as repositories of this package."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .conversion import load_original
+from .data import word_tokenizer
+from .files import new_folder
+from .models import GANS, DAMSMConfig, DAMSMModel
+
+SCALES = ("discriminator64", "discriminator128", "discriminator256")
+
+
+class Files(NamedTuple):
+    """Which files an architecture comes in.
+
+    Attributes:
+        required, optional: the parts, by the names `load_original` knows them by, and "captions" (AttnGAN's pickle) or "tokenizer" (a folder).
+        align_corners: of the image encoder's resize in the authors' repository; None where there is no such encoder.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    align_corners: bool | None = None
+
+
+ARCHS = {
+    "attngan": Files(("generator", "text_encoder", "captions"), ("image_encoder", *SCALES), align_corners=True),
+    "dmgan": Files(("generator", "text_encoder", "captions"), ("image_encoder", *SCALES), align_corners=True),
+    "ssagan": Files(("generator", "text_encoder", "captions"), ("image_encoder", "discriminator"), align_corners=False),
+    "galip": Files(("generator", "clip", "tokenizer"), ("discriminator",)),
+    "damsm": Files(("text_encoder", "image_encoder", "captions"), align_corners=True),
+}
+
+
+def convert_files(
+    arch: str, files: Mapping[str, Path], output: Path, max_words: int = 25, align_corners: bool | None = None, **known: dict
+) -> PreTrainedModel:
+    """Turns an architecture's original files into one repository that loads, tokenizes with the published ids and draws.
+
+    It holds the composite and its tokenizer, `discriminator/` where those files are given, and `encoders/` (image and text encoder together,
+    to train around) where the image encoder or CLIP is. For "damsm" it is the encoders alone.
+
+    Args:
+        arch: a name of `ARCHS`.
+        files: the file of each part that `ARCHS[arch]` names.
+        output: folder to make.
+        max_words: words of a prompt that are read; the authors evaluated with 25 (CUB) and 20 (COCO).
+        align_corners: of the image encoder's resize, where it is not that of the authors' repository.
+        known: what a CLIP's shapes cannot tell where it is none of OpenAI's, as `image_config={"num_attention_heads": 4}`.
+
+    Raises:
+        FileExistsError: `output` exists.
+        FileNotFoundError, ValueError: a file that is missing, not what it should be, or does not fit the others; nothing is written then.
+    """
+    _check_parts(arch, files)
+    if output.exists():
+        raise FileExistsError(f"{output} exists already; choose another output folder")
+    states = {part: read_state_dict(path, part) for part, path in files.items() if part not in ("captions", "tokenizer")}
+    if align_corners is None:
+        align_corners = ARCHS[arch].align_corners
+    if arch == "galip":
+        encoders = load_original(arch, "clip", states["clip"], **known)
+        configs = {"text_config": encoders.config.text_config.to_dict(), "image_config": encoders.config.image_config.to_dict()}
+        text_encoder, tokenizer = encoders.text_encoder, AutoTokenizer.from_pretrained(files["tokenizer"])
+        tokenizer.model_max_length = encoders.config.text_config.max_position_embeddings
+    else:
+        text_encoder = load_original(arch, "text_encoder", states["text_encoder"])
+        configs = {"text_config": text_encoder.config.to_dict()}
+        tokenizer = word_tokenizer(read_vocabulary(files["captions"]), max_words)
+        encoders = None
+        if "image_encoder" in states:
+            image_encoder = load_original(arch, "image_encoder", states["image_encoder"], align_corners=align_corners)
+            encoders = DAMSMModel(DAMSMConfig(text_config=configs["text_config"], image_config=image_encoder.config.to_dict()))
+            encoders.text_encoder.load_state_dict(text_encoder.state_dict())
+            encoders.image_encoder.load_state_dict(image_encoder.state_dict())
+    _check_vocabulary(tokenizer, text_encoder.config.vocab_size, files)
+    if arch == "damsm":
+        with new_folder(output) as folder:
+            _save(folder, encoders, tokenizer)
+        return encoders.eval()
+
+    judges = {part: load_original(arch, part, state, **configs) for part, state in states.items() if part.startswith("discriminator")}
+    widths = {
+        name: getattr(judge.config, name)
+        for judge in judges.values()
+        for name in ("discriminator_channels", "score_channels")
+        if hasattr(judge.config, name)
+    }
+    generator = load_original(arch, "generator", states["generator"], **configs, **widths)
+    composite = GANS[arch].composite(generator.config)
+    composite.text_encoder.load_state_dict(text_encoder.state_dict())
+    composite.generator.load_state_dict(generator.state_dict())
+    with new_folder(output) as folder:
+        _save(folder, composite, tokenizer)
+        if judges:
+            _join_discriminators(arch, generator.config, judges).save_pretrained(folder / "discriminator")
+        if encoders is not None:
+            _save(folder / "encoders", encoders, tokenizer)
+    return composite.eval()
+
+
+def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
+    """Reads the tensors of one part from a published file: bare, below "model", or beside other networks in GALIP's training states.
+
+    Raises:
+        ValueError: the file holds anything but tensors, or not this part.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path}: it is no file of tensors alone, and nothing else is read ({reason}). Of a TorchScript archive that you trust, such as OpenAI's "
+            "CLIP, save the tensors first: torch.save(torch.jit.load(PATH, 'cpu').state_dict(), NEW_PATH)"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if isinstance(content, Mapping) and isinstance(content.get("netG"), Mapping) and part == "generator":
+        content = content["netG"]
+    elif isinstance(content, Mapping) and isinstance(content.get("netD"), Mapping) and part == "discriminator":
+        content = {f"{net}.{key}": value for net in ("netD", "netC") for key, value in content.get(net, {}).items()}
+    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
+        raise ValueError(f"{path}: it holds no state dict of a {part}; found {found}")
+    return dict(content)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads lists, dicts, strings and numbers; whatever needs a class or a function is refused before it is looked up."""
+
+    def find_class(self, module: str, name: str):
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a vocabulary does not need")
+
+
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Reads AttnGAN's `captions.pickle`: [training captions, test captions, word of each id, id of each word].
+
+    Returns:
+        The id of each word, from 1 on; id 0 is the padding `<end>`.
+
+    Raises:
+        ValueError: the file is damaged, holds anything but lists, dicts, strings and ints, or its two tables disagree.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = _PlainUnpickler(file, encoding="latin1").load()  # Python 2's strings are bytes
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: it is no vocabulary of plain lists and dicts: {error}") from error
+    if not isinstance(content, list) or len(content) != 4 or not all(isinstance(table, dict) for table in content[2:]):
+        raise ValueError(f"{path}: it is no captions.pickle; expected a list of two caption lists and two dicts")
+    word_of, id_of = content[2:]
+    if not all(type(number) is int and type(word) is str for word, number in id_of.items()) or id_of != {w: i for i, w in word_of.items()}:
+        raise ValueError(f"{path}: its tables of words and ids disagree")
+    if sorted(id_of.values()) != list(range(len(id_of))) or word_of[0] != "<end>":
+        raise ValueError(f"{path}: its ids are not 0 (<end>), 1, 2, ... without a gap")
+    return {word: number for word, number in id_of.items() if number > 0}
+
+
+def _check_parts(arch: str, files: Mapping[str, Path]) -> None:
+    if arch not in ARCHS:
+        raise ValueError(f"arch is {arch!r}; it must be one of {', '.join(ARCHS)}")
+    required, optional, _ = ARCHS[arch]
+    missing = [part for part in required if part not in files]
+    foreign = [part for part in files if part not in required + optional]
+    if missing or foreign:
+        problem = f"lacks the {missing[0]}" if missing else f"has no {foreign[0]}"
+        raise ValueError(f"{arch} {problem}: it needs {', '.join(required)}" + (f"; it may have {', '.join(optional)}" if optional else ""))
+    for path in files.values():
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {path}")
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, files: Mapping[str, Path]) -> None:
+    if len(tokenizer) != rows:
+        part = "captions" if "captions" in files else "tokenizer"
+        raise ValueError(
+            f"{files[part]} has {len(tokenizer)} words, but the text encoder was trained with {rows}: take the one published with this encoder"
+        )
+
+
+def _join_discriminators(arch: str, config, judges: dict[str, PreTrainedModel]) -> PreTrainedModel:
+    """One network of all scales."""
+    discriminator = GANS[arch].discriminator(config)
+    if "discriminator" in judges:
+        discriminator.load_state_dict(judges["discriminator"].state_dict())
+        return discriminator
+    needed = [f"discriminator{size}" for size in config.image_sizes]
+    if sorted(judges) != sorted(needed):
+        raise ValueError(f"this {arch} has the scales {', '.join(needed)}; given are {', '.join(judges)}")
+    for scale, part in zip(discriminator.scales, needed, strict=True):
+        scale.load_state_dict(judges[part].state_dict())
+    return discriminator
+
+
+def _save(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,248 @@
+"""Files in the formats the authors published them in, through the script to a repository that loads, tokenizes and draws."""
+
+import importlib.util
+import os
+import pickle
+import struct
+from collections import OrderedDict
+from pathlib import Path
+
+import conftest
+import pytest
+import torch
+from golden.weights import Golden
+from torch.testing import assert_close
+from transformers import AutoModel, AutoTokenizer, pipeline
+
+from t2i_supcon.conversion import load_original
+from t2i_supcon.models import GANS, CLIPPairModel, DAMSMModel
+from t2i_supcon.original_files import convert_files, read_state_dict, read_vocabulary
+
+WORDS = ["<end>", *(f"word{i}" for i in range(1, 25)), "bird", "red", "a", "with", "wings"]  # as many as the recorded text encoders know
+CLIP = {"image_config": {"num_attention_heads": 4}, "text_config": {"num_attention_heads": 2}}
+
+
+def script():
+    spec = importlib.util.spec_from_file_location("convert_checkpoint", Path(__file__).parents[1] / "scripts" / "convert_checkpoint.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def python2_pickle(value) -> bytes:
+    """Protocol 2 as Python 2 writes it: strings are byte strings, which Python 3 has no way to write."""
+
+    def emit(x) -> bytes:
+        if isinstance(x, list):
+            return b"](" + b"".join(map(emit, x)) + b"e"
+        if isinstance(x, dict):
+            return b"}(" + b"".join(emit(k) + emit(v) for k, v in x.items()) + b"u"
+        if isinstance(x, int):
+            return b"K" + bytes([x]) if 0 <= x < 256 else b"J" + struct.pack("<i", x)
+        return b"U" + bytes([len(x)]) + x.encode()
+
+    return b"\x80\x02" + emit(value) + b"."
+
+
+def vocabulary(words=WORDS) -> list:
+    return [[[1, 2, 3]], [[26, 25, 300]], dict(enumerate(words)), {word: i for i, word in enumerate(words)}]
+
+
+def write(folder: Path, name: str, content) -> str:
+    folder.mkdir(exist_ok=True)
+    torch.save(content, folder / name)
+    return str(folder / name)
+
+
+def published(state, prefix="", drop_counts=True) -> OrderedDict:
+    return OrderedDict((prefix + key, value) for key, value in state.items() if not (drop_counts and key.endswith("num_batches_tracked")))
+
+
+@pytest.fixture
+def captions(tmp_path) -> str:
+    (tmp_path / "captions.pickle").write_bytes(python2_pickle(vocabulary()))
+    return str(tmp_path / "captions.pickle")
+
+
+@pytest.mark.parametrize("arch", ["attngan", "dmgan", "ssagan"])
+def test_files_become_a_repository_that_draws(arch, captions, tmp_path, capsys):
+    golden = Golden(f"{arch}_train_steps")
+    prefix = "module." if arch == "ssagan" else ""  # SSA-GAN's were saved from DataParallel
+    files = tmp_path / "files"
+    arguments = ["--arch", arch, "--captions", captions, "--output", str(tmp_path / "out")]
+    parts = {"generator": "G/", "text-encoder": "Etxt/", "image-encoder": "Eimg/"}
+    parts |= {"discriminator": "D/"} if arch == "ssagan" else {f"discriminator{64 << i}": f"D{i}/" for i in range(3)}
+    for part, key in parts.items():
+        arguments += [f"--{part}", write(files, f"{part}.pth", published(golden.part(key), prefix))]
+    script()(arguments)
+    assert str(tmp_path / "out") in capsys.readouterr().out
+
+    model, report = AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert type(model) is GANS[arch].composite and not any(report.values())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer("A red bird, with unheard-of WINGS!")["input_ids"] == [27, 26, 25, 28, 29]
+    assert tokenizer.model_max_length == 25
+    encoded = tokenizer(["a red bird", "a bird with red wings"], padding=True, return_tensors="pt", return_token_type_ids=False)
+    text = load_original(arch, "text_encoder", golden.part("Etxt/"))(**encoded)
+    noise = torch.randn(2, model.config.noise_dim)
+    given = [noise, text.sent_emb, text.word_embs, text.attention_mask]
+    if arch != "ssagan":
+        given.append(torch.randn(2, model.config.conditioning_dim))
+    with torch.no_grad():
+        expected = load_original(arch, "generator", golden.part("G/"))(*given).images[-1]
+        assert_close(model.generator(*given).images[-1], expected)
+        assert_close(model.text_encoder(**encoded).word_embs, text.word_embs)
+
+        discriminator = GANS[arch].discriminator.from_pretrained(tmp_path / "out", subfolder="discriminator")
+        sizes = discriminator.config.image_sizes
+        images = tuple(torch.randn(1, 3, size, size) for size in sizes)
+        sentence = torch.randn(1, text.sent_emb.shape[1])
+        names = ["discriminator"] if arch == "ssagan" else [f"discriminator{size}" for size in sizes]
+        for image, name, scale in zip(images, names, discriminator(images, sentence).cond, strict=True):
+            assert_close(load_original(arch, name, golden.part(parts[name]))(image, sentence).cond[0], scale)
+
+    encoders = DAMSMModel.from_pretrained(tmp_path / "out" / "encoders")
+    assert encoders.config.image_config.align_corners == (arch != "ssagan")
+    AutoTokenizer.from_pretrained(tmp_path / "out" / "encoders")
+    drawn = pipeline("text-to-image", model=str(tmp_path / "out"))("a red bird", seed=0)
+    assert drawn[0].size == (sizes[-1], sizes[-1])
+
+
+def test_encoders_alone(captions, tmp_path):
+    golden = Golden("attngan_train_steps")
+    files = [
+        f"--{name}={write(tmp_path / 'files', name, published(golden.part(key)))}"
+        for name, key in (("text-encoder", "Etxt/"), ("image-encoder", "Eimg/"))
+    ]
+    script()(["--arch=damsm", *files, f"--captions={captions}", "--align-corners=false", "--max-words=18", f"--output={tmp_path / 'out'}"])
+    encoders = AutoModel.from_pretrained(tmp_path / "out")
+    assert isinstance(encoders, DAMSMModel) and not encoders.config.image_config.align_corners
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 18
+    assert torch.equal(encoders.text_encoder.embedding.weight, golden.weights["Etxt/encoder.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_galip_training_state_with_a_half_precision_tower(prefix, tmp_path):
+    golden = Golden("galip_train_steps")
+    clip = golden.part("clip/")
+    unused = ("proj", "ln_post.weight", "ln_post.bias")
+    tower = {f"mapping.CLIP_ViT.{k}": v.half() for k, v in golden.part("clip/visual.").items() if k not in unused}
+    networks = {"netG": golden.part("G/") | tower, "netD": golden.part("D/"), "netC": golden.part("C/")}
+    model = {name: published(state, prefix, drop_counts=False) for name, state in networks.items()}
+    optimizers = {"optimizer_G": torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).state_dict()}
+    state = write(tmp_path / "files", "state_epoch_001.pth", {"model": model, "optimizers": optimizers, "epoch": 1})
+    conftest.build_tokenizer([f"w{i}" for i in range(59)], max_words=4).save_pretrained(tmp_path / "tokenizer")  # 60 ids with the padding
+    files = {"generator": state, "discriminator": state, "clip": write(tmp_path / "files", "clip.pth", clip), "tokenizer": tmp_path / "tokenizer"}
+    convert_files("galip", {part: Path(path) for part, path in files.items()}, tmp_path / "out", **CLIP)
+
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == model.config.text_config.max_position_embeddings
+    given = torch.randn(2, model.config.noise_dim), torch.randn(2, model.config.text_config.projection_dim)
+    with torch.no_grad():
+        expected = load_original("galip", "generator", golden.part("G/") | tower, **CLIP)(*given).images[0]
+        assert_close(model.generator(*given).images[0], expected)
+        pair = CLIPPairModel.from_pretrained(tmp_path / "out" / "encoders")
+        seen = pair.image_encoder(expected).local_feats
+        original = {f"net{key.replace('/', '.')}": v for part in "DC" for key, v in golden.weights.items() if key.startswith(f"{part}/")}
+        judge = load_original("galip", "discriminator", original, **CLIP)
+        loaded = GANS["galip"].discriminator.from_pretrained(tmp_path / "out", subfolder="discriminator")
+        assert_close(loaded(seen, given[1]).cond, judge(seen, given[1]).cond)
+    assert pipeline("text-to-image", model=str(tmp_path / "out"))("w3 w4", seed=0)[0].size == (224, 224)
+
+
+def test_vocabulary_has_the_published_ids(captions):
+    assert read_vocabulary(Path(captions)) == {word: i for i, word in enumerate(WORDS) if i > 0}
+
+
+class Malicious:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("function", [os.system, eval, exec])
+def test_a_malicious_vocabulary_is_refused_and_nothing_of_it_runs(function, protocol, tmp_path):
+    trap = tmp_path / "trap"
+    order = f"touch {trap}" if function is os.system else f"open({str(trap)!r}, 'w').close()"
+    attack = pickle.dumps([[], [], {0: "<end>"}, {"<end>": Malicious(function, order)}], protocol=protocol)
+    pickle.loads(attack)
+    assert trap.exists()  # the attack works on who reads it carelessly
+    trap.unlink()
+    (tmp_path / "captions.pickle").write_bytes(attack)
+    with pytest.raises(ValueError, match=r"captions.pickle: .*it asks for .*, which a vocabulary does not need"):
+        read_vocabulary(tmp_path / "captions.pickle")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps([1, 2, 3]), "a list of two caption lists and two dicts"),
+        (pickle.dumps({"a": 1}), "a list of two caption lists and two dicts"),
+        (python2_pickle([[], [], {0: "<end>", 1: "a"}, {"<end>": 0, "a": 2}]), "disagree"),
+        (python2_pickle([[], [], {0: "<end>", 2: "a"}, {"<end>": 0, "a": 2}]), "without a gap"),
+        (python2_pickle([[], [], {0: "a"}, {"a": 0}]), "without a gap"),
+        (pickle.dumps([[], [], {0: "<end>", 1: b"a"}, {"<end>": 0, b"a": 1}]), "disagree|needs|plain"),
+        (b"\x80\x02](", "no vocabulary of plain"),
+        (b"not a pickle", "no vocabulary of plain"),
+        (b"", "no vocabulary of plain"),
+    ],
+)
+def test_damaged_vocabularies_are_named(content, message, tmp_path):
+    (tmp_path / "captions.pickle").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_vocabulary(tmp_path / "captions.pickle")
+
+
+def test_files_of_anything_but_tensors_are_refused(tmp_path):
+    trap = tmp_path / "trap"
+    path = tmp_path / "netG.pth"
+    torch.save({"weight": Malicious(os.system, f"touch {trap}")}, path)
+    with pytest.raises(ValueError, match=r"netG.pth: it is no file of tensors alone"):
+        read_state_dict(path, "generator")
+    assert not trap.exists()
+    torch.save({"epoch": 3, "weight": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"no state dict of a generator; found epoch, weight"):
+        read_state_dict(path, "generator")
+    path.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="no file of tensors alone"):
+        read_state_dict(path, "generator")
+    torch.jit.script(torch.nn.Linear(1, 1)).save(str(path))
+    with pytest.raises(ValueError, match="TorchScript archive that you trust"):
+        read_state_dict(path, "clip")
+
+
+def test_files_that_do_not_fit_leave_nothing_behind(captions, tmp_path):
+    golden, output = Golden("attngan_train_steps"), tmp_path / "out"
+    files = {"captions": Path(captions)}
+    for part, key in (("generator", "G/"), ("text_encoder", "Etxt/"), ("discriminator64", "D0/")):
+        files[part] = Path(write(tmp_path / "files", part, golden.part(key)))
+    with pytest.raises(ValueError, match="has the scales discriminator64, discriminator128, discriminator256; given are discriminator64"):
+        convert_files("attngan", files, output)
+    with pytest.raises(ValueError, match="attngan has no clip: it needs generator, text_encoder, captions"):
+        convert_files("attngan", files | {"clip": files["generator"]}, output)
+    with pytest.raises(ValueError, match="attngan lacks the text_encoder"):
+        convert_files("attngan", {"generator": files["generator"]}, output)
+    with pytest.raises(FileNotFoundError, match="no file .*none.pth"):
+        convert_files("attngan", files | {"generator": tmp_path / "none.pth"}, output)
+    del files["discriminator64"]
+    with pytest.raises(ValueError, match="does not fit attngan generator"):
+        convert_files("attngan", files | {"generator": Path(write(tmp_path / "files", "dm", Golden("dmgan_train_steps").part("G/")))}, output)
+    files["captions"].write_bytes(python2_pickle(vocabulary(WORDS[:-1])))
+    with pytest.raises(ValueError, match="captions.pickle has 29 words, but the text encoder was trained with 30"):
+        convert_files("attngan", files, output)
+    assert not output.exists() and not list(tmp_path.glob(".partial*"))
+    output.mkdir()
+    with pytest.raises(SystemExit, match="error: .*out exists already"):
+        script()(
+            [
+                "--arch=attngan",
+                f"--generator={files['generator']}",
+                f"--text-encoder={files['text_encoder']}",
+                f"--captions={captions}",
+                f"--output={output}",
+            ]
+        )

@@ -1,7 +1,7 @@
 """Turns checkpoints of the original authors into a folder for from_pretrained.
 
-python scripts/convert_checkpoint.py --arch dmgan --generator coco_DMGAN.pth --text-encoder text_encoder100.pth --captions captions.pickle --output out
-python scripts/convert_checkpoint.py --arch damsm --text-encoder text.pth --image-encoder image.pth --captions captions.pickle --output out
+python scripts/convert_checkpoint.py --arch dmgan --generator coco_DMGAN.pth --text-encoder text_encoder100.pth --captions words.pickle --output out
+python scripts/convert_checkpoint.py --arch damsm --text-encoder text.pth --image-encoder image.pth --captions words.pickle --output out
 python scripts/convert_checkpoint.py --arch galip --generator state_epoch_500.pth --clip clip.pth --tokenizer clip-vit-base-patch32 --output out
 
 Needed are: a generator, the text encoder and the captions.pickle it was trained with (attngan, dmgan, ssagan); a generator, CLIP and CLIP's

@@ -4,6 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 MODEL ?= ssagan
+STEPS ?= 1500
 RUNS ?= runs/demo
 ENCODERS = $(if $(filter galip,$(MODEL)),clip,damsm)
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -16,7 +17,7 @@ ifeq ($(filter $(MODEL),attngan dmgan ssagan galip),)
 	$(error there is no GAN MODEL=$(MODEL); it is one of attngan, dmgan, ssagan, galip)
 endif
 	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=400
-	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=1500 encoders=$(RUNS)/$(ENCODERS)/model
+	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=$(STEPS) encoders=$(RUNS)/$(ENCODERS)/model
 	$(BIN)/python scripts/generate.py --model $(RUNS)/$(MODEL)/model --prompts-file scripts/prompts.txt --truncation 0.3 --output $(RUNS)/$(MODEL)-grid.png
 	@echo "a dozen prompts, drawn: $(RUNS)/$(MODEL)-grid.png"
 

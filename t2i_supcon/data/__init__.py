@@ -4,6 +4,7 @@ from .archives import BrokenArchiveError
 from .coco import read_coco
 from .collate import Batch, Collator
 from .cub import read_cub
+from .folder import read_folder
 from .loading import EvaluationRows, TrainingRows, check_captions, load_rows
 from .pairing import BatchSampler, pair_rows
 from .shards import prepare, push_shards
@@ -29,6 +30,7 @@ __all__ = [
     "push_shards",
     "read_coco",
     "read_cub",
+    "read_folder",
     "split_words",
     "to_pil",
     "word_tokenizer",

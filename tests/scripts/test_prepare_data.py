@@ -228,3 +228,47 @@ def test_mistakes_in_coco_are_named(tmp_path, coco):
     del coco["annotations/instances_val2014.json"]
     with pytest.raises(SystemExit, match="instances_val2014.json is missing"):
         prepare_coco(tmp_path, coco)
+
+
+def prepare_folder(folder, rows, *more, table="metadata.jsonl"):
+    (folder / "photos").mkdir(exist_ok=True)
+    for i in range(10):
+        picture(i).save(folder / "photos" / f"{i}.png")
+    path = folder / "photos" / table
+    path.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows))
+    main(["folder", "--images", str(folder / "photos"), "--table", str(path), "--output", str(folder / "own"), *more])
+    return load_rows(str(folder / "own"), "train"), load_rows(str(folder / "own"), "test")
+
+
+def photo_rows(**changed):
+    rows = [{"file_name": f"{i}.png", "captions": [f"photo {i}", "a photo"], "label": ["b", "a"] if i % 2 else "a"} for i in range(10)]
+    return [*rows[:3], {**rows[3], **changed}, *rows[4:]]
+
+
+def test_a_folder_with_jsonl(tmp_path):
+    train, test = prepare_folder(tmp_path, photo_rows(label=""), "--test-share", "0.3")
+    assert (len(train), len(test)) == (7, 3) and train.features["label"].names == ["a", "b"]
+    rows = {row["image_id"]: row for row in [*train, *test]}
+    assert rows["1.png"]["label"] == 1 and rows["1.png"]["labels"] == [1, 0] and rows["3.png"]["label"] == -1 and rows["3.png"]["labels"] == []
+
+
+def test_a_folder_with_csv(tmp_path):
+    table = "file_name,caption,label,split\n" + "".join(f'{i}.png,"one, {i}|two",x,{"test" if i < 4 else "train"}\n' for i in range(10))
+    train, test = prepare_folder(tmp_path, table, "--caption-separator", "|", table="t.csv")
+    assert sorted(test["image_id"]) == ["0.png", "1.png", "2.png", "3.png"] and len(train) == 6
+    assert ["one, 2", "two"] in list(test["captions"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"captions": "text"}, "row 4: 'captions' must be a list"),
+        ({"captions": []}, "row 4: 3.png: it has no caption"),
+        ({"label": 3}, "row 4: 'label' must be a name"),
+        ({"file_name": "../x.png"}, "row 4: the image ../x.png is missing"),
+        ({"split": "test"}, "row 1 has no 'split'"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(tmp_path, changed, message):
+    with pytest.raises(SystemExit, match=message):
+        prepare_folder(tmp_path, photo_rows(**changed))

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .conversion import load_original
-from .data import word_tokenizer
+from .data import read_plain_pickle, word_tokenizer
 from .files import new_folder
 from .models import GANS, DAMSMConfig, DAMSMModel
 
@@ -132,13 +132,6 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
     return dict(content)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, dicts, strings and numbers; whatever needs a class or a function is refused before it is looked up."""
-
-    def find_class(self, module: str, name: str):
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a vocabulary does not need")
-
-
 def read_vocabulary(path: Path) -> dict[str, int]:
     """Reads AttnGAN's `captions.pickle`: [training captions, test captions, word of each id, id of each word].
 
@@ -148,11 +141,7 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     Raises:
         ValueError: the file is damaged, holds anything but lists, dicts, strings and ints, or its two tables disagree.
     """
-    try:
-        with open(path, "rb") as file:
-            content = _PlainUnpickler(file, encoding="latin1").load()  # Python 2's strings are bytes
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: it is no vocabulary of plain lists and dicts: {error}") from error
+    content = read_plain_pickle(path.read_bytes(), path)
     if not isinstance(content, list) or len(content) != 4 or not all(isinstance(table, dict) for table in content[2:]):
         raise ValueError(f"{path}: it is no captions.pickle; expected a list of two caption lists and two dicts")
     word_of, id_of = content[2:]

@@ -1,12 +1,18 @@
 """Data: rows of images, captions and labels; their pairing, transforms and tokenization."""
 
+from .archives import BrokenArchiveError, read_plain_pickle
+from .coco import read_coco
 from .collate import Batch, Collator
+from .cub import read_cub
+from .folder import read_folder
 from .loading import EvaluationRows, TrainingRows, check_captions, load_rows
 from .pairing import BatchSampler, pair_rows
+from .shards import prepare, push_shards
 from .tokenization import build_tokenizer, encode_prompts, split_words, word_tokenizer
 from .transforms import BrokenRowError, decode_image, image_pyramid, to_pil
 
 __all__ = [
+    "BrokenArchiveError",
     "Batch",
     "BatchSampler",
     "BrokenRowError",
@@ -20,6 +26,12 @@ __all__ = [
     "image_pyramid",
     "load_rows",
     "pair_rows",
+    "prepare",
+    "push_shards",
+    "read_coco",
+    "read_cub",
+    "read_folder",
+    "read_plain_pickle",
     "split_words",
     "to_pil",
     "word_tokenizer",

@@ -1,0 +1,91 @@
+"""COCO 2014 from the official archives, with one label an image by a stated rule and all of them beside it."""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from .archives import Files
+from .shards import Source, make_row
+
+SPLITS = {"train": "train2014", "test": "val2014"}
+
+
+def read_coco(images: list[Path], annotations: Path, work: Path, label_rule: str = "largest") -> Source:
+    """Reads COCO: train2014 becomes the training split, val2014 the test split.
+
+    Images without objects stay, unlabelled. Ties of a rule go to the category with the lowest id.
+
+    Args:
+        images: `train2014.zip` and `val2014.zip`, or folders.
+        annotations: `annotations_trainval2014.zip`, or a folder.
+        work: folder for temporary files.
+        label_rule: "largest", the category that covers the largest area of the image; "most_frequent", the one with the most objects in
+            the image; "rarest", the one in the fewest training images.
+
+    Raises:
+        ValueError: files that are missing or do not fit together.
+    """
+    archives = [Files(path, work) for path in images]
+    found = {name.rsplit("/", 1)[-1]: (archive, name) for archive in archives for name in archive.names if name.endswith(".jpg")}
+    texts = Files(annotations, work)
+    captions = {split: _read_json(texts, f"captions_{part}.json") for split, part in SPLITS.items()}
+    instances = {split: _read_json(texts, f"instances_{part}.json") for split, part in SPLITS.items()}
+    names = {category["id"]: category["name"] for category in sorted(instances["train"]["categories"], key=lambda category: category["id"])}
+    ids = {category: number for number, category in enumerate(names)}
+    areas = {split: _areas(instances[split]["annotations"], ids, f"{annotations}: instances_{SPLITS[split]}.json") for split in SPLITS}
+    common = Counter(label for objects in areas["train"].values() for label in objects)
+    rows = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        of_image = defaultdict(list)
+        for caption in captions[split]["annotations"]:
+            of_image[caption["image_id"]].append(caption["caption"])
+        for image in captions[split]["images"]:
+            name, objects = image["file_name"], areas[split].get(image["id"], {})
+            if name not in found:
+                raise FileNotFoundError(f"{', '.join(map(str, images))}: the image {name} of captions_{SPLITS[split]}.json is missing")
+            rows[split].append(
+                make_row(name, of_image[image["id"]], sorted(objects), pick_label(objects, label_rule, common), name[:-4], "COCO 2014")
+            )
+    return Source(
+        title="COCO 2014 with captions and labels",
+        licence="annotations CC BY 4.0 (COCO Consortium); images under the terms of Flickr, each with a licence of its own",
+        split=f"the official one, train2014 and val2014 (as test); one label an image by the rule `{label_rule}`, all of them in `labels`",
+        label_names=list(names.values()),
+        rows=rows,
+        read=lambda name: found[name][0].read(found[name][1]),
+    )
+
+
+def pick_label(objects: dict[int, list[float]], rule: str, common: Counter) -> int:
+    """The one label of an image, -1 without objects.
+
+    Args:
+        objects: areas of the objects of each label.
+        rule: see `read_coco`.
+        common: number of training images by label.
+    """
+    score = {
+        "largest": lambda label: sum(objects[label]),
+        "most_frequent": lambda label: len(objects[label]),
+        "rarest": lambda label: -common[label],
+    }[rule]
+    return max(sorted(objects), key=score, default=-1)
+
+
+def _areas(annotations: list[dict], ids: dict[int, int], where: str) -> dict[int, dict[int, list[float]]]:
+    areas = defaultdict(lambda: defaultdict(list))
+    for annotation in annotations:
+        if annotation["category_id"] not in ids:
+            raise ValueError(f"{where}: annotation {annotation['id']} has the unknown category {annotation['category_id']}")
+        areas[annotation["image_id"]][ids[annotation["category_id"]]].append(annotation["area"])
+    return areas
+
+
+def _read_json(texts: Files, name: str) -> dict:
+    inside = [found for found in texts.names if found.rsplit("/", 1)[-1] == name]
+    if not inside:
+        raise FileNotFoundError(f"{texts.path}: {name} is missing; give annotations_trainval2014.zip as it was downloaded")
+    try:  # outlines are most of the file; they are dropped object by object
+        return json.loads(texts.read(inside[0]), object_hook=lambda entry: {key: value for key, value in entry.items() if key != "segmentation"})
+    except ValueError as error:
+        raise ValueError(f"{texts.path}: {inside[0]} is not JSON ({error})") from error

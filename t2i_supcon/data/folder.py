@@ -1,0 +1,89 @@
+"""A folder of images with a table of captions and labels."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+
+from .archives import Files
+from .shards import Source, make_row
+
+
+def read_folder(images: Path, table: Path, work: Path, test_share: float = 0.1, seed: int = 0, separator: str | None = None) -> Source:
+    """Reads a folder of images.
+
+    Args:
+        images: folder or archive.
+        table: `.jsonl` with `file_name`, `captions` (a list), `label` (a name or a list of names; empty = unlabelled), or `.csv` with
+            `file_name`, `caption`, `label` (one name); optionally `split`, "train" or "test".
+        work: folder for temporary files.
+        test_share: share of the test split where the table has no `split`.
+        seed: of that split.
+        separator: divides several captions in the `caption` of a `.csv`; None: it is one caption.
+
+    Raises:
+        ValueError: a row or column that does not fit, named.
+    """
+    files = Files(images, work)
+    records = _read_table(table, separator)
+    if not records:
+        raise ValueError(f"{table}: it has no row")
+    named = ["split" in record for record in records]
+    if any(named) and not all(named):
+        raise ValueError(f"{table}: row {named.index(False) + 1} has no 'split' though others have one")
+    drawn = set(np.random.default_rng(seed).permutation(len(records))[: round(test_share * len(records))].tolist())
+    label_names = sorted({label for record in records for label in record["labels"]})
+    if not label_names:
+        raise ValueError(f"{table}: no row has a label")
+    known, ids = set(files.names), {name: number for number, name in enumerate(label_names)}
+    rows = {"train": [], "test": []}
+    for number, record in enumerate(records):
+        name, where = record["file_name"], f"{table}: row {number + 1}"
+        split = record.get("split") or ("test" if number in drawn else "train")
+        if split not in rows:
+            raise ValueError(f"{where} ({name}): the split {split!r} is neither 'train' nor 'test'")
+        if name not in known:
+            raise FileNotFoundError(f"{where}: the image {name} is missing in {images}")
+        labels = [ids[label] for label in record["labels"]]
+        try:
+            rows[split].append(make_row(name, record["captions"], labels, labels[0] if labels else -1, name, table.parent.name))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    if not rows["train"] or not rows["test"]:
+        raise ValueError(f"{table}: {len(rows['train'])} training and {len(rows['test'])} test rows; both need one, see --test-share")
+    drawn_by = "the `split` column of the table" if all(named) else f"{test_share:g} of the rows drawn at random for the test, seed {seed}"
+    return Source(f"Images of {images.name}", "that of the images and captions given", drawn_by, label_names, rows, files.read)
+
+
+def _read_table(table: Path, separator: str | None) -> list[dict]:
+    """Rows with `file_name`, `captions` (list), `labels` (list of names) and perhaps `split`."""
+    if table.suffix not in (".csv", ".jsonl"):
+        raise ValueError(f"{table}: give a table named .csv or .jsonl")
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        raw = list(csv.DictReader(file)) if table.suffix == ".csv" else [_json_row(table, n, line) for n, line in enumerate(file, 1) if line.strip()]
+    captions = "caption" if table.suffix == ".csv" else "captions"
+    records = []
+    for number, row in enumerate(raw, 1):
+        missing = [column for column in ("file_name", captions, "label") if column not in row]
+        if missing:
+            raise ValueError(f"{table}: row {number}: the column {missing[0]!r} is missing; found {sorted(map(str, row))}")
+        if captions == "caption":
+            row["captions"] = (row["caption"] or "").split(separator) if separator else [row["caption"] or ""]
+        if not isinstance(row["captions"], list) or not all(isinstance(caption, str) for caption in row["captions"]):
+            raise ValueError(f"{table}: row {number}: 'captions' must be a list of strings")
+        labels = row["label"] if isinstance(row["label"], list) else [row["label"]] if row["label"] else []
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"{table}: row {number}: 'label' must be a name or a list of names")
+        records.append({**row, "labels": labels})
+    return records
+
+
+def _json_row(table: Path, number: int, line: str) -> dict:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{table}: line {number} is not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{table}: line {number} is not an object with columns")
+    return row

@@ -1,0 +1,183 @@
+"""Writes a dataset as Parquet shards in the row schema, resumably, with a dataset card."""
+
+import io
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi
+from PIL import Image
+from tqdm import tqdm
+
+from .tokenization import split_words
+from .transforms import BrokenRowError, decode_image
+
+GROUP = 100  # rows of one Parquet row group
+MANIFEST = "manifest.json"
+WORK = ".work"
+
+
+@dataclass
+class Source:
+    """A dataset before it is written.
+
+    Attributes:
+        title, licence, split: for the card; `split` says where the split comes from.
+        label_names: by class id.
+        rows: rows of the schema by split, with `file` in the place of `image`.
+        read: gives the encoded image of a `file`.
+    """
+
+    title: str
+    licence: str
+    split: str
+    label_names: list[str]
+    rows: dict[str, list[dict]]
+    read: Callable[[str], bytes]
+
+
+def make_row(file: str, captions: list[str], labels: list[int], label: int, image_id: str, source: str, bbox: list[float] | None = None) -> dict:
+    """Makes a row to be written; captions without any word are left out.
+
+    Raises:
+        BrokenRowError: no caption is left.
+    """
+    captions = [caption.strip() for caption in captions if split_words(caption)]
+    if not captions:
+        raise BrokenRowError(f"{file}: it has no caption; every image needs one")
+    return {"file": file, "captions": captions, "label": label, "labels": labels, "bbox": bbox, "image_id": image_id, "source": source}
+
+
+def row_features(label_names: list[str]) -> datasets.Features:
+    """The row schema."""
+    return datasets.Features(
+        {
+            "image": datasets.Image(),
+            "captions": datasets.List(datasets.Value("string")),
+            "label": datasets.ClassLabel(names=label_names),
+            "labels": datasets.List(datasets.Value("int64")),
+            "bbox": datasets.List(datasets.Value("float32")),
+            "image_id": datasets.Value("string"),
+            "source": datasets.Value("string"),
+        }
+    )
+
+
+def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, seed: int = 0, resize: int | None = None, shard_rows: int = 1000):
+    """Writes the shards, the card and, last, the manifest into `output`; goes on where a killed run stopped, does nothing when all is there.
+
+    Args:
+        make_source: reads the source; gets a folder for temporary files.
+        options: everything that decides the result; kept in the manifest and compared on the next run, files by name and size.
+        seed: of the order of the rows.
+        resize: reduces larger images to this shorter side; None keeps the files' bytes.
+        shard_rows: rows of one shard.
+
+    Raises:
+        ValueError: `output` holds data made with other options.
+        BrokenRowError: an image that cannot be decoded.
+    """
+    if shard_rows < 1 or (resize is not None and resize < 1):
+        raise ValueError(f"shards of {shard_rows} rows and a shorter side of {resize} px: both need at least 1")
+    options = {key: _described(value) for key, value in options.items() if key not in ("output", "push_to_hub")}
+    manifest, started = output / MANIFEST, output / WORK / "options.json"
+    for path in (manifest, started):
+        if path.exists() and (found := json.loads(path.read_text())["options"]) != options:
+            changed = sorted(key for key in found.keys() | options.keys() if found.get(key) != options.get(key))
+            raise ValueError(f"{output} was begun with other options ({', '.join(changed)}); give another --output or remove the folder")
+    if manifest.exists() and all((output / name).exists() for name in json.loads(manifest.read_text())["shards"]):
+        return
+    started.parent.mkdir(parents=True, exist_ok=True)
+    source = make_source(output / WORK)
+    _write_text(started, json.dumps({"options": options}))
+    features = row_features(source.label_names)
+    shards = []
+    for number, (split, rows) in enumerate(source.rows.items()):
+        order = np.random.default_rng([seed, number]).permutation(len(rows))
+        count = -(-len(rows) // shard_rows)
+        with tqdm(total=len(rows), desc=split, unit="rows") as bar:
+            for shard in range(count):
+                shards.append(f"{split}-{shard:05d}-of-{count:05d}.parquet")
+                part = [rows[i] for i in order[shard * shard_rows : (shard + 1) * shard_rows]]
+                if (output / shards[-1]).exists():
+                    bar.update(len(part))
+                else:
+                    _write_shard(output / shards[-1], part, source.read, features, resize, bar)
+    _write_text(output / "README.md", _card(source, seed, resize))
+    sizes = {split: len(rows) for split, rows in source.rows.items()}
+    _write_text(manifest, json.dumps({"options": options, "rows": sizes, "shards": shards}, indent=1))
+    shutil.rmtree(output / WORK)
+
+
+def _described(value: object) -> object:
+    if isinstance(value, list):
+        return [_described(item) for item in value]
+    return [value.name, value.stat().st_size if value.is_file() else None] if isinstance(value, Path) else value
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _write_shard(path: Path, rows: list[dict], read: Callable[[str], bytes], features: datasets.Features, resize: int | None, bar: tqdm) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with pq.ParquetWriter(partial, features.arrow_schema) as writer:
+        for start in range(0, len(rows), GROUP):
+            group = []
+            for row in rows[start : start + GROUP]:
+                group.append(_with_image(row, read(row["file"]), resize))
+                bar.update()
+            writer.write_table(pa.Table.from_pylist(group, schema=features.arrow_schema))
+    partial.replace(path)
+
+
+def _with_image(row: dict, data: bytes, resize: int | None) -> dict:
+    image = decode_image({"bytes": data, "path": None}, f"{row['file']} (row {row['image_id']})")
+    bbox = row["bbox"]
+    if resize is not None and min(image.size) > resize:
+        scale = resize / min(image.size)
+        file = io.BytesIO()
+        png = Image.open(io.BytesIO(data)).format == "PNG"
+        size = [max(resize, round(side * scale)) for side in image.size]
+        image.resize(size, Image.Resampling.LANCZOS).save(file, "PNG" if png else "JPEG", **({} if png else {"quality": 95}))
+        data, bbox = file.getvalue(), bbox and [value * scale for value in bbox]
+    return {"image": {"bytes": data, "path": row["file"].rsplit("/", 1)[-1]}, **{key: row[key] for key in row if key != "file"}, "bbox": bbox}
+
+
+def _card(source: Source, seed: int, resize: int | None) -> str:
+    lines = ["---", "license: other", "task_categories: [text-to-image]", "configs:", "- config_name: default", "  data_files:"]
+    lines += [f"  - {{split: {split}, path: {split}-*.parquet}}" for split in source.rows]
+    lines += ["---", f"# {source.title}", "", f"- Licence: {source.licence}", f"- Split: {source.split}"]
+    for split, rows in source.rows.items():
+        free = Counter(row["label"] < 0 for row in rows)[True]
+        lines.append(f"- `{split}`: {len(rows)} rows, {sum(len(row['captions']) for row in rows)} captions, {free} rows without a label")
+    lines += [
+        f"- Rows shuffled once with seed {seed}",
+        f"- Images: {f'shorter side at most {resize} px' if resize else 'the bytes of the original files'}",
+    ]
+    lines += ["", f"{len(source.label_names)} labels, by id:", "", ", ".join(f"{i} {name}" for i, name in enumerate(source.label_names)), ""]
+    return "\n".join(lines)
+
+
+def push_shards(output: Path, repo: str) -> None:
+    """Uploads a prepared folder as a dataset repository of the Hub.
+
+    Raises:
+        ValueError: the Hub cannot be reached or refuses; the folder stays whole.
+    """
+    try:
+        HfApi().create_repo(repo, repo_type="dataset", exist_ok=True)
+        HfApi().upload_folder(repo_id=repo, folder_path=output, repo_type="dataset")
+    except Exception as error:  # offline, refused, misnamed: the Hub's client has a different error for each
+        raise ValueError(
+            f"the data is whole in {output} but could not be uploaded to {repo!r} ({error}); give the same command again to retry"
+        ) from error

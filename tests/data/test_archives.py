@@ -1,0 +1,89 @@
+"""Archives that are whole, broken or hostile."""
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from t2i_supcon.data.archives import BrokenArchiveError, Files, check_name
+
+
+def tar(path, *members):
+    with tarfile.open(path, "w:gz") as archive:
+        for member, data in members:
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def link(kind):
+    member = tarfile.TarInfo("a/link")
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+def test_all_kinds_read_alike(tmp_path):
+    (tmp_path / "folder" / "a").mkdir(parents=True)
+    (tmp_path / "folder" / "a" / "b.txt").write_bytes(b"hello")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a/b.txt", b"hello")
+    tar(tmp_path / "x.tgz", (tarfile.TarInfo("./a/b.txt"), b"hello"))
+    for name in ("folder", "x.zip", "x.tgz"):
+        files = Files(tmp_path / name, tmp_path / "work")
+        assert files.names == ["a/b.txt"] and files.read("a/b.txt") == b"hello"
+        with pytest.raises(FileNotFoundError, match="c.txt is missing"):
+            files.read("c.txt")
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\\..\\x", "C:/x", ""])
+def test_names_that_lead_out_are_refused(tmp_path, name):
+    with pytest.raises(BrokenArchiveError, match="leads out"):
+        check_name(name, "x.zip")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+    with pytest.raises(BrokenArchiveError, match="a/link is a link or a device"):
+        Files(tar(tmp_path / "x.tgz", (link(kind), b"")), tmp_path / "work")
+
+
+def test_links_in_a_zip_and_out_of_a_folder_are_refused(tmp_path):
+    info = zipfile.ZipInfo("link")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(BrokenArchiveError, match="link is a link"):
+        Files(tmp_path / "x.zip", tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "out").symlink_to(tmp_path / "x.zip")
+    with pytest.raises(BrokenArchiveError, match="out is a link out of the folder"):
+        Files(tmp_path / "folder", tmp_path).read("out")
+
+
+def test_bombs_are_refused(tmp_path):
+    zeros = bytes(8 << 20)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", zeros)
+    with pytest.raises(BrokenArchiveError, match="zeros expands from"):
+        Files(tmp_path / "x.zip", tmp_path)
+    with pytest.raises(BrokenArchiveError, match="expands"):
+        Files(tar(tmp_path / "x.tgz", (tarfile.TarInfo("zeros"), zeros)), tmp_path / "work")
+    many = [(tarfile.TarInfo(f"zeros{i}"), bytes(1 << 19)) for i in range(16)]
+    with pytest.raises(BrokenArchiveError, match="expands more than 200 times"):
+        Files(tar(tmp_path / "y.tgz", *many), tmp_path / "work")
+
+
+def test_truncated_archives_are_named(tmp_path):
+    noise = bytes(i * i % 251 for i in range(5000))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("noise", noise)
+    tar(tmp_path / "x.tgz", (tarfile.TarInfo("noise"), noise))
+    for name in ("x.zip", "x.tgz"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:-60])
+        with pytest.raises(BrokenArchiveError, match=f"{name}: truncated or broken"):
+            Files(path, tmp_path / "work")
+    (tmp_path / "page.tgz").write_text("<html>")
+    with pytest.raises(BrokenArchiveError, match="neither a zip nor a tar"):
+        Files(tmp_path / "page.tgz", tmp_path)

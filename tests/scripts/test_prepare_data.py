@@ -1,0 +1,274 @@
+"""The official archives, drawn small, to batches a training step reads; resumed, repeated and broken runs."""
+
+import io
+import json
+import pickle
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import picture
+
+from t2i_supcon.data import BatchSampler, Collator, TrainingRows, build_tokenizer, decode_image, load_rows, shards
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from prepare_data import main
+
+CLASSES = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
+BIRDS = [f"{CLASSES[i % 3]}/Bird_{i:04d}_{i}" for i in range(15)]
+
+
+def jpeg(seed, size=24):
+    file = io.BytesIO()
+    picture(seed, size).save(file, "JPEG")
+    return file.getvalue()
+
+
+def write_tgz(path, files):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def python2_pickle(names, protocol):
+    """What Python 2 wrote for a list of byte strings."""
+    if protocol == 0:
+        return ("(lp0\n" + "".join(f"S'{name}'\np{i}\na" for i, name in enumerate(names, 1)) + ".").encode()
+    return b"\x80\x02]q\x00(" + b"".join(b"U" + bytes([len(name)]) + name.encode() for name in names) + b"e."
+
+
+def numbered(values):
+    return "".join(f"{i} {value}\n" for i, value in enumerate(values, 1)).encode()
+
+
+@pytest.fixture
+def cub(tmp_path):
+    """Files of CUB_200_2011.tgz and birds.zip by name; tests change them before `prepare_cub` writes the archives."""
+    images = {
+        "images.txt": numbered(f"{bird}.jpg" for bird in BIRDS),
+        "classes.txt": numbered(CLASSES),
+        "image_class_labels.txt": numbered(i % 3 + 1 for i in range(15)),
+        "train_test_split.txt": numbered(int(i < 7) for i in range(15)),
+        "bounding_boxes.txt": numbered(f"{i}.0 2.0 10.5 12.0" for i in range(15)),
+        **{f"images/{bird}.jpg": jpeg(i) for i, bird in enumerate(BIRDS)},
+    }
+    texts = {f"text/{bird}.txt": "\n".join(f"a bird number {i} with word {k}" for k in range(10)).encode() for i, bird in enumerate(BIRDS)}
+    train, test = [b for b in BIRDS if not b.startswith("003")], [b for b in BIRDS if b.startswith("003")]
+    pickles = {"birds/train/filenames.pickle": python2_pickle(train, 0), "birds/test/filenames.pickle": python2_pickle(test, 2)}
+    return {"images": {f"CUB_200_2011/{name}": data for name, data in images.items()}, "texts": texts, "pickles": pickles}
+
+
+def prepare_cub(folder, cub, *more):
+    inner = write_zip(folder / "text.zip", cub["texts"]).read_bytes()
+    write_tgz(folder / "CUB_200_2011.tgz", cub["images"])
+    write_zip(folder / "birds.zip", {"birds/text.zip": inner, **cub["pickles"]})
+    out = folder / "cub"
+    main(["cub", "--images", f"{folder}/CUB_200_2011.tgz", "--captions", f"{folder}/birds.zip", "--output", str(out), "--shard-rows", "4", *more])
+    return out
+
+
+def training_batch(folder, num_classes=None):
+    rows = load_rows(str(folder), "train")
+    tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), 18)
+    samples = TrainingRows(rows, tokenizer, (8, 16), 0, random_crop=True, flip=True)
+    return Collator(2, num_classes)([samples[key] for key in next(iter(BatchSampler(rows["label"], 4, 0, pairs=True)))])
+
+
+def test_cub_to_a_training_batch(tmp_path, cub):
+    out = prepare_cub(tmp_path, cub)
+    train, test = load_rows(str(out), "train"), load_rows(str(out), "test")
+    assert (len(train), len(test)) == (10, 5) and sorted(p.name for p in out.glob("train*"))[0] == "train-00000-of-00003.parquet"
+    assert train.features["label"].names == CLASSES and set(train["label"]) == {0, 1} and set(test["label"]) == {2}
+    for row in train:
+        number = BIRDS.index(row["image_id"])
+        assert row["image"]["bytes"] == cub["images"][f"CUB_200_2011/images/{BIRDS[number]}.jpg"]
+        assert row["bbox"] == [number, 2.0, 10.5, 12.0] and row["labels"] == [row["label"]] == [number % 3]
+        assert len(row["captions"]) == 10 and row["captions"][3] == f"a bird number {number} with word 3"
+    assert sorted(train["image_id"]) != list(train["image_id"])  # shuffled
+    batch = training_batch(out)
+    assert batch.images[1].shape == (4, 3, 16, 16) and batch.labels[0] == batch.labels[2]
+    card = (out / "README.md").read_text()
+    assert "non-commercial" in card and "seed 0" in card and "`train`: 10 rows, 100 captions" in card and CLASSES[2] in card
+    assert not list(out.glob("*.partial")) and not (out / ".work").exists()
+
+
+def test_cub_official_split_resized(tmp_path, cub):
+    out = prepare_cub(tmp_path, cub, "--split", "official", "--resize", "12", "--seed", "3")
+    rows = load_rows(str(out), "train")
+    assert len(rows) == 7 and len(load_rows(str(out), "test")) == 8
+    for row in rows:
+        assert decode_image(row["image"], "row").size == (12, 12) and row["bbox"][1:] == [1.0, 5.25, 6.0]
+
+
+def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, monkeypatch):
+    whole = prepare_cub(tmp_path, cub)
+    expected = {path.name: path.read_bytes() for path in whole.iterdir()}
+    whole.rename(tmp_path / "whole")
+    reads = []
+
+    def die(row, data, resize, original=shards._with_image):
+        reads.append(row["image_id"])
+        if len(reads) == 6:
+            raise KeyboardInterrupt
+        return original(row, data, resize)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shards, "_with_image", die)
+        prepare_cub(tmp_path, cub)
+    out = tmp_path / "cub"
+    assert [path.name for path in out.glob("*.parquet")] == ["train-00000-of-00003.parquet"] and not (out / "manifest.json").exists()
+    written = (out / "train-00000-of-00003.parquet").stat().st_mtime_ns
+    with pytest.raises(SystemExit, match="other options \\(seed\\)"):
+        prepare_cub(tmp_path, cub, "--seed", "1")
+    prepare_cub(tmp_path, cub)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
+    assert (out / "train-00000-of-00003.parquet").stat().st_mtime_ns == written
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_write_shard", None)
+        prepare_cub(tmp_path, cub)
+    with pytest.raises(SystemExit, match="error: .* other options"):
+        prepare_cub(tmp_path, cub, "--resize", "8")
+    with pytest.raises(SystemExit, match="the data is whole in .* could not be uploaded to 'me/birds'"):
+        prepare_cub(tmp_path, cub, "--push-to-hub", "me/birds")
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "data", "message"),
+    [
+        ("texts", f"text/{BIRDS[4]}.txt", None, f"{BIRDS[4]}.txt of .* are missing"),
+        ("texts", f"text/{BIRDS[4]}.txt", b"\n...\n", f"{BIRDS[4]}.jpg: it has no caption"),
+        ("images", f"CUB_200_2011/images/{BIRDS[4]}.jpg", jpeg(4)[:300], f"{BIRDS[4]}.jpg .* cannot be decoded"),
+        ("images", f"CUB_200_2011/images/{BIRDS[4]}.jpg", None, f"{BIRDS[4]}.jpg is missing"),
+        ("images", "CUB_200_2011/image_class_labels.txt", numbered([9] * 15), "the class 9, which classes.txt lacks"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", b"1 0 0 5 5\n", "image 2 is missing in bounding_boxes.txt"),
+        ("images", "../escape.txt", b"", "leads out of the archive"),
+        ("pickles", "birds/test/filenames.pickle", None, "--filenames-test"),
+        ("pickles", "birds/test/filenames.pickle", python2_pickle([BIRDS[0]], 2), "is in both splits"),
+        ("pickles", "birds/test/filenames.pickle", python2_pickle(["Dodo"], 2), "lists 'Dodo'"),
+        ("pickles", "birds/test/filenames.pickle", pickle.dumps(Path("x")), "only lists, dicts, strings"),
+    ],
+)
+def test_mistakes_in_cub_are_named(tmp_path, cub, part, name, data, message):
+    if data is None:
+        del cub[part][name]
+    else:
+        cub[part][name] = data
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        prepare_cub(tmp_path, cub)
+
+
+@pytest.fixture
+def coco():
+    """The two JSON files of each part of COCO 2014, five images each: the last one without objects."""
+    files, categories = {}, [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+    for part in ("train2014", "val2014"):
+        images = [{"id": 10 + i, "file_name": f"COCO_{part}_{10 + i:012d}.jpg"} for i in range(5)]
+        captions = [{"image_id": 10 + i, "id": 5 * i + k, "caption": f"a person and dog {i} seen {k} times"} for i in range(5) for k in range(5)]
+        boxes = [(10 + i, c, a) for i in range(4) for c, a in ((1, 30.0), (18, 20.0), (18, 5.0))] + [(10, 90, 1.5)]
+        instances = [
+            {"id": k, "image_id": i, "category_id": c, "area": a, "bbox": [0, 0, 5, 5], "segmentation": [[0, 0, 5, 5]]}
+            for k, (i, c, a) in enumerate(boxes)
+        ]
+        files[f"annotations/captions_{part}.json"] = {"images": images, "annotations": captions}
+        files[f"annotations/instances_{part}.json"] = {"images": images, "annotations": instances, "categories": categories}
+    return files
+
+
+def prepare_coco(folder, coco, *more, missing=()):
+    for part in ("train2014", "val2014"):
+        names = [image["file_name"] for image in coco[f"annotations/captions_{part}.json"]["images"]]
+        write_zip(folder / f"{part}.zip", {f"{part}/{name}": jpeg(i) for i, name in enumerate(names) if name not in missing})
+    annotations = write_zip(folder / "annotations_trainval2014.zip", {name: json.dumps(value) for name, value in coco.items()})
+    images = [str(folder / "train2014.zip"), str(folder / "val2014.zip")]
+    main(["coco", "--images", *images, "--annotations", str(annotations), "--output", str(folder / "coco"), *more])
+    return folder / "coco"
+
+
+def test_coco_to_a_training_batch(tmp_path, coco):
+    out = prepare_coco(tmp_path, coco)
+    rows = load_rows(str(out), "train")
+    assert len(rows) == len(load_rows(str(out), "test")) == 5 and rows.features["label"].names == ["person", "dog", "toothbrush"]
+    by_id = {row["image_id"]: row for row in rows}
+    assert by_id["COCO_train2014_000000000010"]["labels"] == [0, 1, 2] and len(by_id["COCO_train2014_000000000011"]["captions"]) == 5
+    assert by_id["COCO_train2014_000000000014"]["label"] == -1 and by_id["COCO_train2014_000000000014"]["labels"] == []
+    assert all(row["bbox"] is None for row in rows)
+    batch = training_batch(out, num_classes=3)
+    assert batch.images[0].shape == (4, 3, 8, 8) and batch.labels.shape == (4, 3) and batch.labels.sum() > 0
+    assert "1 rows without a label" in (out / "README.md").read_text() and "`largest`" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("largest", [0, 0]), ("most_frequent", [1, 1]), ("rarest", [2, 0])])
+def test_label_rules(tmp_path, coco, rule, expected):
+    by_id = {row["image_id"]: row["label"] for row in load_rows(str(prepare_coco(tmp_path, coco, "--label-rule", rule)), "train")}
+    assert [by_id["COCO_train2014_000000000010"], by_id["COCO_train2014_000000000011"]] == expected
+
+
+def test_mistakes_in_coco_are_named(tmp_path, coco):
+    with pytest.raises(SystemExit, match="error: .*the image COCO_val2014_000000000012.jpg of captions_val2014.json is missing"):
+        prepare_coco(tmp_path, coco, missing=["COCO_val2014_000000000012.jpg"])
+    coco["annotations/instances_val2014.json"]["annotations"][3]["category_id"] = 91
+    with pytest.raises(SystemExit, match="instances_val2014.json: annotation 3 has the unknown category 91"):
+        prepare_coco(tmp_path, coco)
+    coco["annotations/instances_val2014.json"]["annotations"][3]["category_id"] = 1
+    del coco["annotations/captions_train2014.json"]["annotations"][:5]
+    with pytest.raises(SystemExit, match="COCO_train2014_000000000010.jpg: it has no caption"):
+        prepare_coco(tmp_path, coco)
+    del coco["annotations/instances_val2014.json"]
+    with pytest.raises(SystemExit, match="instances_val2014.json is missing"):
+        prepare_coco(tmp_path, coco)
+
+
+def prepare_folder(folder, rows, *more, table="metadata.jsonl"):
+    (folder / "photos").mkdir(exist_ok=True)
+    for i in range(10):
+        picture(i).save(folder / "photos" / f"{i}.png")
+    path = folder / "photos" / table
+    path.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows))
+    main(["folder", "--images", str(folder / "photos"), "--table", str(path), "--output", str(folder / "own"), *more])
+    return load_rows(str(folder / "own"), "train"), load_rows(str(folder / "own"), "test")
+
+
+def photo_rows(**changed):
+    rows = [{"file_name": f"{i}.png", "captions": [f"photo {i}", "a photo"], "label": ["b", "a"] if i % 2 else "a"} for i in range(10)]
+    return [*rows[:3], {**rows[3], **changed}, *rows[4:]]
+
+
+def test_a_folder_with_jsonl(tmp_path):
+    train, test = prepare_folder(tmp_path, photo_rows(label=""), "--test-share", "0.3")
+    assert (len(train), len(test)) == (7, 3) and train.features["label"].names == ["a", "b"]
+    rows = {row["image_id"]: row for row in [*train, *test]}
+    assert rows["1.png"]["label"] == 1 and rows["1.png"]["labels"] == [1, 0] and rows["3.png"]["label"] == -1 and rows["3.png"]["labels"] == []
+
+
+def test_a_folder_with_csv(tmp_path):
+    table = "file_name,caption,label,split\n" + "".join(f'{i}.png,"one, {i}|two",x,{"test" if i < 4 else "train"}\n' for i in range(10))
+    train, test = prepare_folder(tmp_path, table, "--caption-separator", "|", table="t.csv")
+    assert sorted(test["image_id"]) == ["0.png", "1.png", "2.png", "3.png"] and len(train) == 6
+    assert ["one, 2", "two"] in list(test["captions"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"captions": "text"}, "row 4: 'captions' must be a list"),
+        ({"captions": []}, "row 4: 3.png: it has no caption"),
+        ({"label": 3}, "row 4: 'label' must be a name"),
+        ({"file_name": "../x.png"}, "row 4: the image ../x.png is missing"),
+        ({"split": "test"}, "row 1 has no 'split'"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(tmp_path, changed, message):
+    with pytest.raises(SystemExit, match=message):
+        prepare_folder(tmp_path, photo_rows(**changed))

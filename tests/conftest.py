@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from t2i_supcon.data import build_tokenizer
+from t2i_supcon.data.shards import row_features
 from t2i_supcon.models import GANS, DAMSMConfig, DAMSMModel
 
 CAPTIONS = ["a red circle", "a blue square on white", "the green triangle, a small one", "yellow star"]
@@ -102,19 +103,8 @@ def write_dataset(
         "image_id": [f"{split}-{i}" for i in range(n)],
         "source": ["drawn"] * n,
     }
-    features = datasets.Features(
-        {
-            "image": datasets.Image(),
-            "captions": datasets.List(datasets.Value("string")),
-            "label": datasets.ClassLabel(names=names),
-            "labels": datasets.List(datasets.Value("int64")),
-            "bbox": datasets.List(datasets.Value("float32")),
-            "image_id": datasets.Value("string"),
-            "source": datasets.Value("string"),
-        }
-    )
     folder.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    datasets.Dataset.from_dict(columns, features=row_features(names)).to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return folder
 
 

@@ -77,6 +77,11 @@ def convert_files(
         encoders = None
         if "image_encoder" in states:
             image_encoder = load_original(arch, "image_encoder", states["image_encoder"], align_corners=align_corners)
+            text_width, image_width = text_encoder.config.hidden_size, image_encoder.config.hidden_size
+            if text_width != image_width:
+                raise ValueError(
+                    f"{files['text_encoder']} has width {text_width} but {files['image_encoder']} {image_width}: take two encoders trained together"
+                )
             encoders = DAMSMModel(DAMSMConfig(text_config=configs["text_config"], image_config=image_encoder.config.to_dict()))
             encoders.text_encoder.load_state_dict(text_encoder.state_dict())
             encoders.image_encoder.load_state_dict(image_encoder.state_dict())
@@ -114,19 +119,19 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:  # torch's own words would advise to run what the file stores
         raise ValueError(
-            f"{path}: it is no file of tensors alone, and nothing else is read ({reason}). Of a TorchScript archive that you trust, such as OpenAI's "
-            "CLIP, save the tensors first: torch.save(torch.jit.load(PATH, 'cpu').state_dict(), NEW_PATH)"
+            f"{path}: it is no file of tensors alone, or a damaged one, and nothing else is read. Of a TorchScript archive that you trust, such as "
+            "OpenAI's CLIP, save the tensors first: torch.save(torch.jit.load(PATH, 'cpu').state_dict(), NEW_PATH)"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
     if isinstance(content, Mapping) and isinstance(content.get("netG"), Mapping) and part == "generator":
         content = content["netG"]
     elif isinstance(content, Mapping) and isinstance(content.get("netD"), Mapping) and part == "discriminator":
-        content = {f"{net}.{key}": value for net in ("netD", "netC") for key, value in content.get(net, {}).items()}
-    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        nets = {net: content[net] for net in ("netD", "netC") if isinstance(content.get(net), Mapping)}
+        content = {f"{net}.{key}": value for net, state in nets.items() for key, value in state.items()}
+    if not isinstance(content, Mapping) or not content or not all(type(k) is str and isinstance(v, Tensor) for k, v in content.items()):
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"{path}: it holds no state dict of a {part}; found {found}")
     return dict(content)
@@ -142,12 +147,14 @@ def read_vocabulary(path: Path) -> dict[str, int]:
         ValueError: the file is damaged, holds anything but lists, dicts, strings and ints, or its two tables disagree.
     """
     content = read_plain_pickle(path.read_bytes(), path)
-    if not isinstance(content, list) or len(content) != 4 or not all(isinstance(table, dict) for table in content[2:]):
+    if not isinstance(content, list) or [type(entry) for entry in content] != [list, list, dict, dict]:
         raise ValueError(f"{path}: it is no captions.pickle; expected a list of two caption lists and two dicts")
     word_of, id_of = content[2:]
-    if not all(type(number) is int and type(word) is str for word, number in id_of.items()) or id_of != {w: i for i, w in word_of.items()}:
+    pairs = [*word_of.items(), *((number, word) for word, number in id_of.items())]
+    plain = all(type(number) is int and type(word) is str for number, word in pairs)
+    if not plain or id_of != {word: number for number, word in word_of.items()}:
         raise ValueError(f"{path}: its tables of words and ids disagree")
-    if sorted(id_of.values()) != list(range(len(id_of))) or word_of[0] != "<end>":
+    if sorted(word_of) != list(range(len(word_of))) or word_of.get(0) != "<end>":
         raise ValueError(f"{path}: its ids are not 0 (<end>), 1, 2, ... without a gap")
     return {word: number for word, number in id_of.items() if number > 0}
 
@@ -184,6 +191,10 @@ def _join_discriminators(arch: str, config, judges: dict[str, PreTrainedModel]) 
     if sorted(judges) != sorted(needed):
         raise ValueError(f"this {arch} has the scales {', '.join(needed)}; given are {', '.join(judges)}")
     for scale, part in zip(discriminator.scales, needed, strict=True):
+        for name in ("discriminator_channels", "single_scale"):
+            own, expected = getattr(judges[part].config, name), getattr(config, name)
+            if own != expected:
+                raise ValueError(f"the {part} has {name} {own}, but the other networks {expected}: take files of one training")
         scale.load_state_dict(judges[part].state_dict())
     return discriminator
 

@@ -228,6 +228,10 @@ def test_a_malicious_vocabulary_is_refused_and_nothing_of_it_runs(function, prot
         (python2_pickle([[], [], {0: "<end>", 2: "a"}, {"<end>": 0, "a": 2}]), "without a gap"),
         (python2_pickle([[], [], {0: "a"}, {"a": 0}]), "without a gap"),
         (pickle.dumps([[], [], {0: "<end>", 1: b"a"}, {"<end>": 0, b"a": 1}]), "disagree"),
+        (pickle.dumps([[], [], {}, {}]), "without a gap"),
+        (pickle.dumps([[], [], {0: "<end>", 1: ["a"]}, {"<end>": 0}]), "disagree"),
+        (pickle.dumps([None, [], {0: "<end>"}, {"<end>": 0}]), "a list of two caption lists and two dicts"),
+        (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.", "not a plain pickle"),  # a byte string of 2^63 bytes
         (b"\x80\x02](", "not a plain pickle"),
         (b"not a pickle", "not a plain pickle"),
         (b"", "not a plain pickle"),
@@ -249,12 +253,31 @@ def test_files_of_anything_but_tensors_are_refused(tmp_path):
     torch.save({"epoch": 3, "weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"no state dict of a generator; found epoch, weight"):
         read_state_dict(path, "generator")
+    for content in ({1: torch.zeros(1)}, {"model": {"netD": {}, "netC": []}}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match="no state dict of a discriminator"):
+            read_state_dict(path, "discriminator")
     path.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="no file of tensors alone"):
+    with pytest.raises(ValueError, match="no file of tensors alone") as caught:
         read_state_dict(path, "generator")
+    assert "weights_only" not in str(caught.value)  # torch would advise to switch it off
     torch.jit.script(torch.nn.Linear(1, 1)).save(str(path))
     with pytest.raises(ValueError, match="TorchScript archive that you trust"):
         read_state_dict(path, "clip")
+
+
+def test_networks_of_different_trainings_are_refused(captions, tmp_path):
+    golden, output = Golden("attngan_train_steps"), tmp_path / "out"
+    parts = {"generator": "G/", "text_encoder": "Etxt/", "image_encoder": "Eimg/"} | {f"discriminator{64 << i}": f"D{i}/" for i in range(3)}
+    files = {part: Path(write(tmp_path / "files", part, golden.part(key))) for part, key in parts.items()} | {"captions": Path(captions)}
+    alone = {key: value for key, value in golden.part("D2/").items() if not key.startswith("UNCOND")}
+    with pytest.raises(ValueError, match="the discriminator256 has single_scale True, but the other networks False"):
+        convert_files("attngan", files | {"discriminator256": Path(write(tmp_path / "files", "alone", alone))}, output)
+    narrow = golden.part("Eimg/")
+    narrow |= {key: narrow[key][:8] for key in ("emb_features.weight", "emb_cnn_code.weight", "emb_cnn_code.bias")}
+    with pytest.raises(ValueError, match="take two encoders trained together"):
+        convert_files("attngan", files | {"image_encoder": Path(write(tmp_path / "files", "narrow", narrow))}, output)
+    assert not output.exists()
 
 
 def test_files_that_do_not_fit_leave_nothing_behind(captions, tmp_path):

@@ -7,6 +7,7 @@ MODEL ?= ssagan
 STEPS ?= 1500
 RUNS ?= runs/demo
 ENCODERS = $(if $(filter galip,$(MODEL)),clip,damsm)
+TRUNCATION = $(if $(filter ssagan,$(MODEL)),--truncation 0.3)  # after so few steps its noise would decide the outline
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	--num_cpu_threads_per_process $(shell nproc)
 
@@ -18,7 +19,7 @@ ifeq ($(filter $(MODEL),attngan dmgan ssagan galip),)
 endif
 	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=400
 	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=$(STEPS) encoders=$(RUNS)/$(ENCODERS)/model
-	$(BIN)/python scripts/generate.py --model $(RUNS)/$(MODEL)/model --prompts-file scripts/prompts.txt --truncation 0.3 --output $(RUNS)/$(MODEL)-grid.png
+	$(BIN)/python scripts/generate.py --model $(RUNS)/$(MODEL)/model --prompts-file scripts/prompts.txt $(TRUNCATION) --output $(RUNS)/$(MODEL)-grid.png
 	@echo "a dozen prompts, drawn: $(RUNS)/$(MODEL)-grid.png"
 
 test: .venv/installed

@@ -1,11 +1,12 @@
 """All networks at the published widths, in the published files' names, against the authors' code."""
 
 import gc
+import json
 
 import pytest
 import torch
 from golden.authors import mixed_up_softmax
-from golden.weights import Golden
+from golden.weights import FOLDER, Golden
 from torch.testing import assert_close
 
 from t2i_supcon.conversion import load_original
@@ -101,3 +102,26 @@ def test_galip():
     features = golden.outputs["D_out_first64"]
     assert_close(caught[0][:, :64], features, rtol=1e-4, atol=1e-4 * float(features.abs().max()))
     assert_close(logits, golden.outputs["logits"].flatten(), rtol=1e-4, atol=1e-4 * float(golden.outputs["logits"].abs().max()))
+
+
+COCO_ELEMENTS = {  # parameters and buffers of each original
+    "damsm text_encoder": 8_629_420,
+    "attngan generator": 13_811_456 + 55_891,
+    "attngan discriminator64": 13_304_450 + 4_228,
+    "attngan discriminator128": 42_800_258 + 8_838,
+    "attngan discriminator256": 160_774_274 + 18_056,
+    "dmgan generator": 22_335_314 + 74_515,
+    "dmgan discriminator64": 1_887_218,
+    "dmgan discriminator128": 5_174_258,
+    "dmgan discriminator256": 18_301_938,
+}
+
+
+def test_names_and_shapes_of_the_files_for_coco():
+    files = json.loads((FOLDER / "published_coco_keys.json").read_text())
+    assert files.keys() == COCO_ELEMENTS.keys()
+    for network, shapes in files.items():
+        with torch.device("meta"):
+            original = {key: torch.empty(shape) for key, shape in shapes.items()}
+            model = load_original(*network.split(), original)  # refuses what does not fit
+        assert sum(value.numel() for value in model.state_dict().values()) == COCO_ELEMENTS[network], network

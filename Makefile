@@ -7,7 +7,8 @@ MODEL ?= ssagan
 STEPS ?= 1500
 RUNS ?= runs/demo
 ENCODERS = $(if $(filter galip,$(MODEL)),clip,damsm)
-TRUNCATION = $(if $(filter ssagan,$(MODEL)),--truncation 0.3)  # after so few steps its noise would decide the outline
+# after so few steps SSA-GAN's noise would decide the outline
+TRUNCATION = $(if $(filter ssagan,$(MODEL)),--truncation 0.3)
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	--num_cpu_threads_per_process $(shell nproc)
 

@@ -19,7 +19,7 @@ PARTS = {
     "discriminator": "the discriminator of SSA-GAN; of GALIP, a training state",
     "discriminator64": "AttnGAN's or DM-GAN's discriminator of 64 px (netD0); all three or none",
     "discriminator128": "the same of 128 px (netD1)",
-    "discriminator256": "the same of 256 px (netD2)",
+    "discriminator256": "the same of 256 px (netD2; the one of AttnDCGAN, its netD0)",
     "clip": "tensors of OpenAI's CLIP ViT-B/32, for GALIP",
     "captions": "captions.pickle, which holds the vocabulary",
     "tokenizer": "folder or Hub download of CLIP's tokenizer, for GALIP",

@@ -33,23 +33,24 @@ def main(arguments: list[str] | None = None) -> None:
         prompts = options.prompt + ([line for line in options.prompts_file.read_text().splitlines() if line.strip()] if options.prompts_file else [])
         if not prompts:
             raise ValueError("nothing to draw: give --prompt or --prompts-file")
+        given = {"num_images_per_prompt": options.images_per_prompt, "truncation": options.truncation, "output_attentions": options.attention}
         draw = pipeline("text-to-image", model=options.model)
-        given = {"num_images_per_prompt": options.images_per_prompt, "truncation": options.truncation}
-        saved = [options.output]
-        for n, prompt in enumerate(prompts if options.attention else [], start=1):
+        drawn, saved = [], [options.output]
+        for n, prompt in enumerate(prompts, start=1):
             inputs = encode_prompts(draw.tokenizer, [prompt]).to(draw.device)
-            generator = torch.Generator().manual_seed(options.seed)  # the same noise as in the grid
-            output = draw.model.generate(**inputs, **given, generator=generator, output_attentions=True)
-            image = to_pil(output.images[-1][0])
+            output = draw.model.generate(**inputs, **given, generator=torch.Generator().manual_seed(options.seed))
+            images = [to_pil(image) for image in output.images[-1]]
+            drawn.append(image_strip(images))
+            if not options.attention:
+                continue
             words = [token.removeprefix("▁") for token in draw.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])]
             if output.attentions:
-                figure = attention_figure(image, words, output.attentions[-1][0].float().cpu().numpy())
+                figure = attention_figure(images[0], words, output.attentions[-1][0].float().cpu().numpy())
             else:
-                figure = mask_figure(image, words, [mask[0, 0].float().cpu().numpy() for mask in output.masks])
+                figure = mask_figure(images[0], words, [mask[0, 0].float().cpu().numpy() for mask in output.masks])
             saved.append(options.output.with_name(f"{options.output.stem}-attention-{n}.png"))
             figure.save(saved[-1])
-        drawn = draw(prompts, **given, seed=options.seed)
-        labelled_grid([image_strip(images) for images in drawn], prompts).save(options.output)
+        labelled_grid(drawn, prompts).save(options.output)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(*saved, sep="\n")

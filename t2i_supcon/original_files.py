@@ -62,6 +62,10 @@ def convert_files(
     _check_parts(arch, files)
     if output.exists():
         raise FileExistsError(f"{output} exists already; choose another output folder")
+    if max_words < 1:
+        raise ValueError(f"max_words is {max_words}; it must be at least 1")
+    if align_corners is not None and "image_encoder" not in files:
+        raise ValueError("align_corners is of the image encoder's resize, and no image encoder is given")
     states = {part: read_state_dict(path, part) for part, path in files.items() if part not in ("captions", "tokenizer")}
     if align_corners is None:
         align_corners = ARCHS[arch].align_corners

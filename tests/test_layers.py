@@ -16,7 +16,7 @@ ALLOWED = {
     "conversion": {"models"},
     "original_files": {"models", "data", "files", "conversion"},
     "pipeline": {"models", "data"},
-    "training": {"training", "losses", "metrics", "models", "data", "figures", "files"},
+    "training": {"training", "losses", "metrics", "models", "data", "figures", "files", "original_files"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and path.read_text().strip())
 

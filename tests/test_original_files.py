@@ -291,6 +291,10 @@ def test_files_that_do_not_fit_leave_nothing_behind(captions, tmp_path):
         convert_files("attngan", files | {"clip": files["generator"]}, output)
     with pytest.raises(ValueError, match="attngan lacks the text_encoder"):
         convert_files("attngan", {"generator": files["generator"]}, output)
+    with pytest.raises(ValueError, match="max_words is 0"):
+        convert_files("attngan", files, output, max_words=0)
+    with pytest.raises(ValueError, match="no image encoder is given"):
+        convert_files("attngan", files, output, align_corners=True)
     with pytest.raises(FileNotFoundError, match="no file .*none.pth"):
         convert_files("attngan", files | {"generator": tmp_path / "none.pth"}, output)
     del files["discriminator64"]

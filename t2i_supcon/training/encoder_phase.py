@@ -124,7 +124,7 @@ class EncoderPhase:
 
     def _embed_held_out(self) -> tuple[Tensor, Tensor]:
         towers, device = self.towers.eval(), self.accelerator.device
-        images = embed_images(towers.image_encoder, self.evaluation, range(len(self.evaluation)), device)
+        images = embed_images(towers.image_encoder, self.evaluation, device)
         texts = embed_texts(towers.text_encoder, self.tokenizer, self.evaluation.captions, device)
         self._train_mode()
         return images, texts

@@ -1,12 +1,14 @@
 """The encoders phase 1 starts from and phase 2 builds on: made new for the captions of the data, or loaded."""
 
+from pathlib import Path
+
 import datasets
-import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, CLIPModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..data import build_tokenizer
 from ..models import CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
+from ..original_files import read_state_dict
 from .recipe import EncoderRecipe, build_model_config
 
 ENCODERS = {"damsm": (DAMSMConfig, DAMSMModel), "clip": (CLIPPairConfig, CLIPPairModel)}
@@ -61,10 +63,10 @@ def load_inception_weights(trunk: nn.Module, path: str) -> None:
 
     Raises:
         FileNotFoundError: says which file is wanted.
-        ValueError: the file holds something else; it names the first tensor that does not fit.
+        ValueError: the file is damaged or holds something else; it names the first tensor that does not fit.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_state_dict(Path(path), "Inception-v3")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"inception_weights: there is no file {path}; download inception_v3_google-0cc3c7bd.pth, the weights of torchvision's Inception-v3"

@@ -1,7 +1,5 @@
 """What the phases report: retrieval between texts and images, and distances between sets of images."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,12 +34,11 @@ def retrieval_recall(sent_emb: Tensor, image_emb: Tensor, pool: int = 100, ranks
 
 
 @torch.no_grad()
-def embed_images(image_encoder, rows: EvaluationRows, numbers: Iterable[int], device: torch.device, batch_size: int = 64) -> Tensor:
-    """Embeds the images of the given rows: (N, D) on the CPU."""
-    numbers = list(numbers)
+def embed_images(image_encoder, rows: EvaluationRows, device: torch.device, batch_size: int = 64) -> Tensor:
+    """Embeds the images of all rows: (N, D) on the CPU."""
     embeddings = []
-    for start in range(0, len(numbers), batch_size):
-        images = torch.stack([rows[number] for number in numbers[start : start + batch_size]]).to(device)
+    for start in range(0, len(rows), batch_size):
+        images = torch.stack([rows[number] for number in range(start, min(start + batch_size, len(rows)))]).to(device)
         embeddings.append(image_encoder(images).image_emb.float().cpu())
     return torch.cat(embeddings)
 

@@ -236,10 +236,10 @@ class GANPhase:
 
     def evaluate(self) -> dict[str, float]:
         """Frechet distance and retrieval of generated images in the frozen image encoder's features, one image per held-out caption."""
-        device, numbers = self.accelerator.device, range(len(self.evaluation))
+        device = self.accelerator.device
         if not self._targets:
-            held_out = feature_statistics(embed_images(self.image_encoder, self.evaluation, numbers, device).numpy())
-            training = feature_statistics(embed_images(self.image_encoder, self.reference, range(len(self.reference)), device).numpy())
+            held_out = feature_statistics(embed_images(self.image_encoder, self.evaluation, device).numpy())
+            training = feature_statistics(embed_images(self.image_encoder, self.reference, device).numpy())
             texts = embed_texts(self.text_encoder, self.tokenizer, self.evaluation.captions, device)
             self._targets = {"held_out": held_out, "texts": texts, "yardstick": frechet_distance(training, held_out)}
         captions = self.evaluation.captions

@@ -158,6 +158,9 @@ def test_inception_weights_in_torchvisions_names(tmp_path):
     assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
     with pytest.raises(FileNotFoundError, match=r"no file .*none.pth; download inception_v3_google"):
         load_inception_weights(target, str(tmp_path / "none.pth"))
+    (tmp_path / "damaged.pth").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="damaged.pth: it is no file of tensors alone"):
+        load_inception_weights(target, str(tmp_path / "damaged.pth"))
     with pytest.raises(ValueError, match="is no Inception-v3 of this width: Conv2d_1a_3x3.conv.weight"):
         load_inception_weights(InceptionTrunk(8), str(tmp_path / "inception.pth"))
 

@@ -8,10 +8,19 @@ from .adversarial import (
     kl_loss,
     matching_aware_gradient_penalty,
 )
-from .matching import clip_contrastive_loss, cosine_matching_loss, sentence_matching_loss, word_matching_loss
+from .matching import (
+    clip_contrastive_loss,
+    cosine_matching_loss,
+    matching_loss,
+    sentence_matching_loss,
+    word_matching_loss,
+    word_relevance,
+)
+from .representation import alignment, positives_per_anchor, uniformity
 from .supcon import positive_mask, supcon_loss
 
 __all__ = [
+    "alignment",
     "bce_discriminator_loss",
     "bce_generator_loss",
     "clip_contrastive_loss",
@@ -20,8 +29,12 @@ __all__ = [
     "hinge_generator_loss",
     "kl_loss",
     "matching_aware_gradient_penalty",
+    "matching_loss",
     "positive_mask",
+    "positives_per_anchor",
     "sentence_matching_loss",
     "supcon_loss",
+    "uniformity",
     "word_matching_loss",
+    "word_relevance",
 ]

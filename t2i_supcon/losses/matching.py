@@ -33,25 +33,43 @@ def word_matching_loss(
     Returns:
         (image_to_text, text_to_image, attentions): two scalars and each caption's attention over its own image, (B, T, h, w).
     """
-    b, d, h, w = region_feats.shape
-    regions = region_feats.float().flatten(2)  # (B, D, R)
+    b, _, h, w = region_feats.shape
+    relevance, attention = word_relevance(region_feats, word_embs, attention_mask, gamma1, gamma2)
+    own = torch.arange(b, device=relevance.device)
+    attentions = attention[own, :, own].view(b, -1, h, w) * attention_mask.bool()[:, :, None, None]
+    return *matching_loss(gamma3 * relevance, labels), attentions
+
+
+def word_relevance(
+    region_feats: Tensor, word_embs: Tensor, attention_mask: Tensor, gamma1: float = 5.0, gamma2: float = 5.0
+) -> tuple[Tensor, Tensor]:
+    """How well each of M images shows what each of B captions says, word by word (eq. 7-10).
+
+    Args:
+        region_feats: (M, D, h, w).
+        word_embs: (B, T, D).
+        attention_mask: (B, T), 1 = real word.
+        gamma1: sharpness of a word's attention over regions.
+        gamma2: how much the best matching words count.
+
+    Returns:
+        relevance (M, B) and attention (B, T, M, h * w) of each caption's words over each image.
+    """
+    m, d = region_feats.shape[:2]
+    b, t = attention_mask.shape
+    regions = region_feats.float().flatten(2)  # (M, D, R)
     words = word_embs.float()  # (B, T, D)
     real = attention_mask.bool()
-    t = words.shape[1]
 
-    scores = words.reshape(b * t, d) @ regions.transpose(0, 1).reshape(d, -1)  # (B*T, B*R)
-    scores = scores.view(b, t, b, h * w).masked_fill(~real[:, :, None, None], float("-inf"))
+    scores = words.reshape(b * t, d) @ regions.transpose(0, 1).reshape(d, -1)  # (B*T, M*R)
+    scores = scores.view(b, t, m, -1).masked_fill(~real[:, :, None, None], float("-inf"))
     attention = scores.softmax(dim=1)  # over the words of a caption, eq. 8
     attention = (gamma1 * attention).softmax(dim=-1)  # over the regions of an image, eq. 9
 
-    context = attention.permute(2, 0, 1, 3).reshape(b, b * t, -1) @ regions.transpose(1, 2)  # (image, caption*T, D)
-    context = context.view(b, b, t, d)
+    context = attention.permute(2, 0, 1, 3).reshape(m, b * t, -1) @ regions.transpose(1, 2)  # (image, caption*T, D)
+    context = context.view(m, b, t, d)
     relevance = F.cosine_similarity(context, words[None], dim=-1, eps=1e-8)  # (image, caption, T)
-    relevance = (gamma2 * relevance).masked_fill(~real[None], float("-inf")).logsumexp(dim=-1)  # eq. 10
-
-    own = torch.arange(b, device=scores.device)
-    attentions = attention[own, :, own].view(b, t, h, w) * real[:, :, None, None]
-    return *_matching_terms(gamma3 * relevance, labels), attentions
+    return (gamma2 * relevance).masked_fill(~real[None], float("-inf")).logsumexp(dim=-1), attention  # eq. 10
 
 
 def sentence_matching_loss(image_emb: Tensor, sent_emb: Tensor, labels: Tensor | None = None, gamma3: float = 10.0) -> tuple[Tensor, Tensor]:
@@ -67,7 +85,7 @@ def sentence_matching_loss(image_emb: Tensor, sent_emb: Tensor, labels: Tensor |
         (image_to_text, text_to_image), two scalars.
     """
     similarity = F.cosine_similarity(image_emb.float()[:, None], sent_emb.float()[None], dim=-1, eps=1e-8)  # (image, caption)
-    return _matching_terms(gamma3 * similarity, labels)
+    return matching_loss(gamma3 * similarity, labels)
 
 
 def clip_contrastive_loss(image_emb: Tensor, sent_emb: Tensor, logit_scale: Tensor | float, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -83,7 +101,7 @@ def clip_contrastive_loss(image_emb: Tensor, sent_emb: Tensor, logit_scale: Tens
         (image_to_text, text_to_image), two scalars.
     """
     similarity = F.normalize(image_emb.float(), dim=1) @ F.normalize(sent_emb.float(), dim=1).T  # (image, caption)
-    return _matching_terms(logit_scale * similarity, labels)
+    return matching_loss(logit_scale * similarity, labels)
 
 
 def cosine_matching_loss(image_emb: Tensor, sent_emb: Tensor) -> Tensor:
@@ -91,8 +109,16 @@ def cosine_matching_loss(image_emb: Tensor, sent_emb: Tensor) -> Tensor:
     return -F.cosine_similarity(image_emb.float(), sent_emb.float(), dim=1).mean()
 
 
-def _matching_terms(similarity: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the diagonal, by rows (image to text) and by columns."""
+def matching_loss(similarity: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each image's own caption and of each caption's own image, from all similarities of a batch.
+
+    Args:
+        similarity: (B, B) of image and caption, sharpened; those on the diagonal belong together.
+        labels: (B,) class ids or (B, C) multi-hot; other rows that share a label are no negatives. None: every other row is one.
+
+    Returns:
+        (image_to_text, text_to_image), two scalars.
+    """
     own = torch.arange(len(similarity), device=similarity.device)
     if labels is not None:
         similarity = similarity.masked_fill(positive_mask(labels), float("-inf"))

@@ -17,7 +17,8 @@ from ..models import CLIPPairModel, DAMSMModel
 from .checkpoint import restore_module
 from .encoders import ENCODERS, load_encoders, new_encoders
 from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
-from .optimisation import lr_schedule
+from .gather import pad_captions
+from .optimisation import check_micro_batches, lr_schedule, mean_values, prepare_network, take_step
 from .recipe import EncoderRecipe
 from .terms import matching_terms, supcon_terms, weighted_sum
 
@@ -53,9 +54,11 @@ class EncoderPhase:
         model.image_encoder.trunk.requires_grad_(recipe.train_trunk)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = prepare_network(model, accelerator, recipe), accelerator.prepare(optimizer)
         self._train_mode()
         self.schedule = lr_schedule(optimizer, recipe)
+        if recipe.compile:
+            self.towers.image_encoder.compile()
 
     @classmethod
     def from_recipe(cls, recipe: EncoderRecipe, accelerator: Accelerator, rows: datasets.Dataset, held_out: datasets.Dataset) -> "EncoderPhase":
@@ -73,23 +76,34 @@ class EncoderPhase:
                 raise ValueError(f"pretrained {recipe.pretrained!r}: model {recipe.model!r} is a {needed.__name__}, found a {type(model).__name__}")
         return cls(recipe, accelerator, model, tokenizer, EvaluationRows(held_out, tokenizer, recipe.image_size))
 
-    def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update; returns the unweighted terms."""
+    def train_step(self, *batches: Batch) -> dict[str, Tensor]:
+        """One update by the mean gradient of the micro-batches; returns the unweighted terms, statistics and the gradient norm.
+
+        Raises:
+            TrainingDivergedError: one of these is infinite or no number; nothing has been updated.
+            ValueError: another number of batches than the launcher's accumulation steps.
+        """
+        check_micro_batches(batches, self.accelerator)
+        self.optimizer.zero_grad()
+        values = mean_values([self._backward(pad_captions(batch)) for batch in batches])
+        bounds = [(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip), (self.towers.parameters(), self.recipe.max_grad_norm)]
+        values = take_step(self.accelerator, self.optimizer, values, "encoders", self.schedule.last_epoch, bounds)  # last_epoch counts steps
+        if self.recipe.model == "clip":
+            self.towers.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+        self.schedule.step()
+        if self.recipe.reset_adam_every and self.schedule.last_epoch % self.recipe.reset_adam_every == 0:
+            self.optimizer.state.clear()
+        return values
+
+    def _backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Adds the gradients of one micro-batch; returns its terms and statistics."""
         text, images = self.model(batch.input_ids, batch.attention_mask, batch.images[-1])
         logit_scale = self.towers.logit_scale.exp() if self.recipe.model == "clip" else None
         terms = matching_terms(self.recipe, images, text, batch.labels, batch.num_views, logit_scale)
-        terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
-        self.optimizer.zero_grad()
+        contrast, statistics = supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
+        terms |= contrast
         self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
-        if self.recipe.text_grad_clip is not None:
-            self.accelerator.clip_grad_norm_(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip)
-        self.optimizer.step()
-        if logit_scale is not None:
-            self.towers.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
-        self.schedule.step()
-        if self.recipe.reset_adam_every and self.schedule.last_epoch % self.recipe.reset_adam_every == 0:  # last_epoch counts steps
-            self.optimizer.state.clear()
-        return {name: term.detach() for name, term in terms.items()}
+        return terms | statistics
 
     def _train_mode(self) -> None:
         self.towers.train()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from .checkpoint import restore_module
 from .ema import EMA
 from .encoders import load_encoders
 from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
-from .optimisation import lr_schedule
+from .gather import gather_all_but_last, next_captions, pad_captions
+from .optimisation import check_micro_batches, lr_schedule, mean_values, prepare_network, take_step
 from .recipe import GANRecipe, build_model_config
 from .terms import matching_terms, supcon_terms, weighted_sum
 
@@ -37,6 +39,25 @@ ADVERSARIAL = {  # the two players' losses at one scale, by the family that the 
     "hinge": (hinge_discriminator_loss, hinge_generator_loss),
     "bce": (bce_discriminator_loss, bce_generator_loss),
 }
+
+
+@dataclass
+class Round:
+    """One micro-batch on its way through a step.
+
+    Attributes:
+        batch, text: the rows and the embeddings of their captions.
+        noise, conditioning_noise: (B, Z) and, for a generator with conditioning augmentation, (B, C).
+        drawn: the images of `GANPhase._draw_round`, where both players share them.
+        inputs: what the gradient penalty differentiates by, where one is due.
+    """
+
+    batch: Batch
+    text: TextEmbeddings
+    noise: Tensor
+    conditioning_noise: Tensor | None
+    drawn: tuple[GeneratorOutput, ImageEmbeddings | None] | None = None
+    inputs: tuple[Tensor, ...] = ()
 
 
 class GANPhase:
@@ -92,10 +113,12 @@ class GANPhase:
         g_optimizer = torch.optim.Adam(trained[0], lr=recipe.generator_learning_rate, betas=recipe.betas, fused=True)
         d_optimizer = torch.optim.Adam(trained[1], lr=recipe.discriminator_learning_rate, betas=recipe.betas, fused=True)
         self.schedules = [lr_schedule(optimizer, recipe) for optimizer in (g_optimizer, d_optimizer)]
-        self.generator, self.discriminator, self.g_optimizer, self.d_optimizer = accelerator.prepare(
-            generator.train(), discriminator.train(), g_optimizer, d_optimizer
-        )
+        self.generator, self.discriminator = (prepare_network(n.train(), accelerator, recipe) for n in (generator, discriminator))
+        self.g_optimizer, self.d_optimizer = accelerator.prepare(g_optimizer, d_optimizer)
         self.ema = EMA(generator, recipe.ema_decay) if recipe.ema_decay is not None else None
+        if recipe.compile:
+            for network in (self.generator, self.image_encoder, *(() if "d_magp" in recipe.loss_weights else (self.discriminator,))):
+                network.compile()
         self.fixed_noise = self._evaluation_noise(NUM_SAMPLES, recipe.seed)
         self._targets: dict[str, object] = {}
 
@@ -126,70 +149,124 @@ class GANPhase:
             generator.copy_vision_tower(encoders.image_encoder)
         return cls(recipe, accelerator, generator, discriminator, encoders.text_encoder, encoders.image_encoder, tokenizer, evaluation, reference)
 
-    def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update of the discriminator, then one of the generator; returns the unweighted terms."""
-        with torch.no_grad():
-            text = self.text_encoder(batch.input_ids, batch.attention_mask)
-        noise = torch.randn(len(batch), self.config.noise_dim, device=text.sent_emb.device)
-        fake = self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask)
-        seen = self.image_encoder(augment(fake.images, self.recipe.augmentation)[-1]) if self.reads_features else None  # once, for both players
-        terms = self.discriminator_step(batch, text, fake, seen)
-        terms |= self.generator_step(batch, text, fake, seen)
+    def train_step(self, *batches: Batch) -> dict[str, Tensor]:
+        """One update of the discriminator, then one of the generator, each by the mean gradient of the micro-batches.
+
+        A single micro-batch is drawn once, for both players. Of several, each is drawn for the discriminator and, from the same noise, again
+        for the generator, so that never more than one is held with what its gradient needs.
+
+        Returns:
+            The unweighted terms, statistics and gradient norms.
+
+        Raises:
+            TrainingDivergedError: one of these is infinite or no number; the player whose it is has not been updated.
+            ValueError: another number of batches than the launcher's accumulation steps.
+        """
+        check_micro_batches(batches, self.accelerator)
+        rounds = [self._deal(pad_captions(batch)) for batch in batches]
+        if len(rounds) == 1:
+            rounds[0].drawn = self._draw_round(rounds[0])
+        values = self.discriminator_step(rounds) | self.generator_step(rounds)
+        if self.ema is not None:
+            self.ema.update(self.accelerator.unwrap_model(self.generator))
         for schedule in self.schedules:
             schedule.step()
         self.steps_taken += 1
-        return {name: term.detach() for name, term in terms.items()}
+        return values
 
-    def discriminator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput, seen: ImageEmbeddings | None = None) -> dict[str, Tensor]:
-        """Adversarial loss on real images with their captions, on the same with the next row's caption, and on generated images.
+    def discriminator_step(self, rounds: list["Round"]) -> dict[str, Tensor]:
+        """Adversarial loss on real images with their captions, on the same with the next row's caption, and on generated images."""
+        penalised = "d_magp" in self.recipe.loss_weights and self.steps_taken % self.recipe.magp_every == 0
+        self.d_optimizer.zero_grad()
+        values = mean_values([self._discriminator_backward(round_, penalised) for round_ in rounds])
+        values = self._take_step(self.d_optimizer, values, "discriminator")
+        if penalised and self.recipe.magp_step == "separate":
+            self.d_optimizer.zero_grad()
+            penalties = []
+            for inputs in (round_.inputs for round_ in rounds):
+                scores = self._judge(inputs[:1], inputs[1])  # of the discriminator just updated
+                penalties.append(self._backward({"d_magp": self._penalty(scores, inputs)}))
+            values |= self._take_step(self.d_optimizer, mean_values(penalties), "d_magp")
+        return values
 
-        All rows of a batch, of both views, form one list here: a row's wrong caption is the next row's, and the last row has none or, where
-        the recipe rotates them, the first row's. `seen` are the fakes as the image encoder sees them, for a discriminator that reads this.
+    def _discriminator_backward(self, round_: "Round", penalised: bool) -> dict[str, Tensor]:
+        """Adds the discriminator's gradients of one micro-batch; returns terms and statistics.
+
+        All rows of a batch, of both views and all processes, form one list here: a row's wrong caption is the next row's, and the last row has
+        none or, where the recipe rotates them, the first row's.
         """
-        weights, policies = self.recipe.loss_weights, self.recipe.augmentation
-        penalised = "d_magp" in weights and self.steps_taken % self.recipe.magp_every == 0
-        joint = penalised and self.recipe.magp_step == "joint"
-        real, sent = augment(batch.images, policies), text.sent_emb
-        wrong = sent.roll(-1, dims=0) if self.recipe.wrong_captions == "rotated" else sent[1:]
+        batch, policies = round_.batch, self.recipe.augmentation
+        fake, seen = round_.drawn or self._preview(round_)
+        real, sent = augment(batch.images, policies), round_.text.sent_emb
+        rotated = self.recipe.wrong_captions == "rotated"
+        wrong = next_captions(sent, batch.num_views, rotated)
         if seen is None:
             drawn = augment(tuple(image.detach() for image in fake.images), policies)
         else:
             with torch.no_grad():
                 real = (self.image_encoder(real[-1]).local_feats,)
             drawn = (seen.local_feats.detach(),)
-        inputs = tuple(x.detach().requires_grad_() for x in (real[-1], sent)) if penalised else ()
+        inputs = round_.inputs = tuple(x.detach().requires_grad_() for x in (real[-1], sent)) if penalised else ()
+        joint = penalised and self.recipe.magp_step == "joint"
 
         real_scores = self._judge(inputs[:1] if joint else real, inputs[1] if joint else sent, wrong)
         fake_scores = self._judge(drawn, sent)
+        if not rotated:
+            real_scores.wrong = tuple(gather_all_but_last(logits, len(batch), batch.num_views) for logits in real_scores.wrong)
         terms = {"d_adv": self._discriminator_loss(real_scores, fake_scores)}
         if joint:
-            terms["d_magp"] = self.recipe.magp_every * matching_aware_gradient_penalty(real_scores.cond[-1], inputs)
-        self._update(self.d_optimizer, terms)
-        if penalised and not joint:
-            scores = self._judge(inputs[:1], inputs[1])  # of the discriminator just updated
-            penalty = {"d_magp": self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], inputs)}
-            self._update(self.d_optimizer, penalty)
-            terms |= penalty
-        return terms
+            terms["d_magp"] = self._penalty(real_scores, inputs)
+        logits = {"stats/d_real": real_scores.cond, "stats/d_wrong": real_scores.wrong, "stats/d_fake": fake_scores.cond}
+        return self._backward(terms) | {name: torch.stack([scale.mean() for scale in scales]).mean() for name, scales in logits.items()}
 
-    def generator_step(self, batch: Batch, text: TextEmbeddings, fake: GeneratorOutput, seen: ImageEmbeddings | None = None) -> dict[str, Tensor]:
+    def generator_step(self, rounds: list["Round"]) -> dict[str, Tensor]:
         """Adversarial loss through the updated discriminator, matching losses and supervised contrast through the frozen encoders."""
-        weights, policies = self.recipe.loss_weights, self.recipe.augmentation
-        terms = {}
+        self.g_optimizer.zero_grad()
         with frozen(self.discriminator):
-            if "g_adv" in weights:
-                drawn = augment(fake.images, policies) if seen is None else (seen.local_feats,)
-                terms["g_adv"] = self._generator_loss(self._judge(drawn, text.sent_emb))
-            if "g_kl" in weights:
-                terms["g_kl"] = kl_loss(fake.mu, fake.logvar)
-            if weights.keys() & {"words", "sent", "clip_sim", "supcon"}:
-                images = self.image_encoder(fake.images[-1]) if seen is None or policies else seen
-                terms |= matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
-                terms |= supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
-            self._update(self.g_optimizer, terms)
-        if self.ema is not None:
-            self.ema.update(self.accelerator.unwrap_model(self.generator))
-        return terms
+            values = mean_values([self._generator_backward(round_) for round_ in rounds])
+        return self._take_step(self.g_optimizer, values, "generator")
+
+    def _generator_backward(self, round_: "Round") -> dict[str, Tensor]:
+        """Adds the generator's gradients of one micro-batch; returns terms and statistics."""
+        weights, policies, batch, text = self.recipe.loss_weights, self.recipe.augmentation, round_.batch, round_.text
+        fake, seen = round_.drawn or self._draw_round(round_)
+        terms, statistics = {}, {}
+        if "g_adv" in weights:
+            drawn = augment(fake.images, policies) if seen is None else (seen.local_feats,)
+            terms["g_adv"] = self._generator_loss(self._judge(drawn, text.sent_emb))
+        if "g_kl" in weights:
+            terms["g_kl"] = kl_loss(fake.mu, fake.logvar)
+        if weights.keys() & {"words", "sent", "clip_sim", "supcon"}:
+            images = self.image_encoder(fake.images[-1]) if seen is None or policies else seen
+            terms |= matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
+            contrast, statistics = supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
+            terms |= contrast
+        return self._backward(terms) | statistics
+
+    def _deal(self, batch: Batch) -> "Round":
+        """Embeds the captions and draws all noise the generator needs."""
+        with torch.no_grad():
+            text = self.text_encoder(batch.input_ids, batch.attention_mask)
+        noise, conditioning_noise = (
+            torch.randn(len(batch), width, device=text.sent_emb.device) if width else None for width in (self.config.noise_dim, self.conditioning_dim)
+        )
+        return Round(batch, text, noise, conditioning_noise)
+
+    def _draw_round(self, round_: "Round") -> tuple[GeneratorOutput, ImageEmbeddings | None]:
+        """The generated images and, for a discriminator that reads this, what the image encoder sees of them."""
+        text = round_.text
+        fake = self.generator(round_.noise, text.sent_emb, text.word_embs, text.attention_mask, round_.conditioning_noise)
+        return fake, self.image_encoder(augment(fake.images, self.recipe.augmentation)[-1]) if self.reads_features else None
+
+    @torch.no_grad()
+    def _preview(self, round_: "Round") -> tuple[GeneratorOutput, ImageEmbeddings | None]:
+        """What `_draw_round` gives, without its graph; only that one moves BatchNorm's running statistics."""
+        buffers = list(self.generator.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        drawn = self._draw_round(round_)
+        for buffer, old in zip(buffers, before):
+            buffer.copy_(old)
+        return drawn
 
     def _judge(self, seen: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
         """The discriminator's scores of images at all scales or, where it reads these, of image features."""
@@ -204,10 +281,17 @@ class GANPhase:
         """Summed over the scales."""
         return sum(self.generator_loss(*heads) for heads in (zip(fake.cond, fake.uncond) if fake.uncond is not None else zip(fake.cond)))
 
-    def _update(self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor]) -> None:
-        optimizer.zero_grad()
+    def _penalty(self, scores: DiscriminatorOutput, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Of this process's own rows, being a mean over rows."""
+        return self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], inputs)
+
+    def _backward(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
-        optimizer.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _take_step(self, optimizer: torch.optim.Optimizer, values: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return take_step(self.accelerator, optimizer, values, name, self.steps_taken, [(trained, self.recipe.max_grad_norm)])
 
     @property
     def trained_generator(self) -> PreTrainedModel:

@@ -1,6 +1,6 @@
 """The training loop: progress, logs, samples, evaluation, checkpoints and resume, for any phase.
 
-A phase has `image_sizes`, `networks()`, `train_step(batch) -> terms`, `evaluate() -> numbers`, `report(first, last) -> text`,
+A phase has `image_sizes`, `networks()`, `train_step(*micro_batches) -> terms, statistics`, `evaluate() -> numbers`, `report(first, last) -> text`,
 `samples() -> (pictures, captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`.
 """
 
@@ -48,12 +48,13 @@ def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, a
     if step == 0:
         _evaluate(phase, accelerator, log, 0)
 
-    batches = iter(make_batches(step))
+    batches = iter(make_batches(step * accelerator.gradient_accumulation_steps))
     bar = tqdm(total=recipe.steps, initial=step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True)
     while step < recipe.steps:
         started = time.perf_counter()
-        batch = next(batches).to(accelerator.device)
-        window.add(phase.train_step(batch), len(batch) * accelerator.num_processes, time.perf_counter() - started)
+        micro_batches = [next(batches).to(accelerator.device) for _ in range(accelerator.gradient_accumulation_steps)]
+        rows = sum(map(len, micro_batches)) * accelerator.num_processes
+        window.add(phase.train_step(*micro_batches), rows, time.perf_counter() - started)
         step += 1
         bar.update()
         last = step == recipe.steps
@@ -61,7 +62,7 @@ def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, a
             if accelerator.is_main_process:
                 terms, rate = window.means(), window.rows / window.seconds
                 _log(log, {"step": step, **terms, "rows_per_second": round(rate, 1)})
-                bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items()) + f" {rate:.0f} rows/s")
+                bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items() if "/" not in name) + f" {rate:.0f} rows/s")
             window = Window()
         if accelerator.is_main_process and (step % recipe.sample_every == 0 or last):
             labelled_grid(*phase.samples()).save(folder / "samples" / f"step-{step:08d}.png")

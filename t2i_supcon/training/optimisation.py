@@ -1,11 +1,22 @@
-"""Learning-rate schedules."""
+"""What the two phases do alike with an optimiser: learning rates, networks made ready, and one checked step."""
 
 import math
+from collections.abc import Iterable, Sequence
 
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from .gather import average_gradients, broadcast_state, mean_over_processes, num_processes, synchronise_batch_norm
 from .recipe import Recipe
+
+
+class TrainingDivergedError(ValueError):
+    """A loss term, a statistic or a gradient is infinite or no number; the weights are those before the step that found it."""
 
 
 def lr_schedule(optimizer: Optimizer, recipe: Recipe) -> LambdaLR:
@@ -21,3 +32,78 @@ def _decayed(times: int, factor: float = 0.98, floor: float = 0.1) -> float:
     """`factor` to the power of `times`, held once it is at or below `floor`: the last decay of AttnGAN's authors may undershoot it."""
     last = math.ceil(math.log(floor) / math.log(factor))
     return factor ** min(times, last)
+
+
+def prepare_network(module: nn.Module, accelerator: Accelerator, recipe: Recipe) -> nn.Module:
+    """Places a network to be trained, in the launched precision, alike in all processes.
+
+    Raises:
+        ValueError: a launch that splits networks, or whose processes `torch.distributed` does not connect.
+    """
+    split = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+    if accelerator.distributed_type in split or accelerator.num_processes != num_processes():
+        raise ValueError(
+            f"accelerate was launched as {accelerator.distributed_type.value}; every process trains whole networks here: "
+            "launch with --multi_gpu, or with torchrun, and with neither FSDP nor DeepSpeed"
+        )
+    if num_processes() > 1 and recipe.sync_batch_norm:
+        synchronise_batch_norm(module)
+    module = accelerator.prepare_model(module, evaluation_mode=True)  # all but DistributedDataParallel: see `average_gradients`
+    broadcast_state(module)
+    return module
+
+
+def check_micro_batches(batches: Sequence, accelerator: Accelerator) -> None:
+    """Raises ValueError for another number of micro-batches than `accelerator.backward` divides gradients by."""
+    if len(batches) != accelerator.gradient_accumulation_steps:
+        raise ValueError(f"{len(batches)} micro-batches for one step; the launch says {accelerator.gradient_accumulation_steps} accumulation steps")
+
+
+def mean_values(collected: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each scalar over micro-batches, without graph."""
+    return {name: torch.stack([values[name].detach() for values in collected]).mean(dim=0) for name in collected[0]}
+
+
+def take_step(
+    accelerator: Accelerator,
+    optimizer: Optimizer,
+    values: dict[str, Tensor],
+    name: str,
+    step: int,
+    bounds: Iterable[tuple[Iterable[nn.Parameter], float | None]] = (),
+) -> dict[str, Tensor]:
+    """One update by the gradients there are, averaged over the processes, unless something went wrong.
+
+    Args:
+        values: scalars of this process, loss terms first, that must be finite.
+        name: of what is trained.
+        step: steps taken before this one.
+        bounds: parameters and the norm that their joint gradient is clipped to; None = not at all.
+
+    Returns:
+        `values` averaged over the processes, and the norm of the gradient before clipping as `grad_norm/{name}`.
+
+    Raises:
+        TrainingDivergedError: names the first of these that is not finite; nothing has been updated.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    average_gradients(parameters)
+    accelerator.unscale_gradients(optimizer)
+    values = mean_over_processes(values) | {f"grad_norm/{name}": get_total_norm([p.grad for p in parameters])}
+    _check_finite(values, step, accelerator)
+    for bounded, bound in bounds:
+        if bound is not None:
+            clip_grad_norm_(bounded, bound)
+    optimizer.step()
+    return values
+
+
+def _check_finite(values: dict[str, Tensor], step: int, accelerator: Accelerator) -> None:
+    finite = torch.stack([value.float() for value in values.values()]).isfinite().tolist()  # the one wait for the device
+    wrong = [name for name, fine in zip(values, finite) if not fine]
+    overflow = all(name.startswith("grad_norm/") for name in wrong)  # in fp16 the gradient scaler skips such a step and scales down
+    if wrong and not (overflow and accelerator.scaler is not None and accelerator.scaler.get_scale() >= 1):
+        raise TrainingDivergedError(
+            f"step {step + 1}: {wrong[0]} is {float(values[wrong[0]])}; the step was not taken. Resume from the last checkpoint with a lower "
+            "learning rate, with max_grad_norm, or with --mixed_precision no"
+        )

@@ -56,8 +56,9 @@ class Recipe(CheckedFields):
 
     Args:
         phase: "encoders" (phase 1) or "gan" (phase 2).
-        steps: training steps.
-        batch_size: rows per step and process; a pair is two rows.
+        steps: training steps, each one update of every player.
+        batch_size: rows per process and micro-batch; a pair is two rows. A step reads one micro-batch, or as many as the launcher's
+            --gradient_accumulation_steps says, of which each contrasts its own rows only (those of all processes).
         sampling: "pairs" of rows that share a label, in two views; or "independent" rows in one view (the baseline).
         loss_weights: weight of each loss term; a term without weight is not computed.
         scl_temperature: tau of the supervised contrastive term `supcon`.
@@ -68,7 +69,12 @@ class Recipe(CheckedFields):
         lr_schedule: "constant"; "cosine" down to zero over all steps; or "exponential", times 0.98 every `lr_decay_every` steps until a
             tenth remains, as AttnGAN's authors trained DAMSM.
         lr_decay_every: steps between two such decays; theirs came once an epoch.
+        max_grad_norm: bound of the gradient norm of each player (of both encoders together); null = none.
+        sync_batch_norm: several processes normalise with the statistics of all their rows, as one process with the whole batch would;
+            otherwise each with its own, and the first one's running statistics are saved.
         channels_last: memory layout of the networks.
+        compile: torch.compile for the generator, the image encoder and the discriminator; the latter not with `d_magp`, whose second
+            derivative it cannot give. Phase 1: for the image encoder.
         eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.
         log_every, sample_every, eval_every, checkpoint_every: steps between log lines, sample pictures, evaluations and checkpoints.
         keep_checkpoints: how many of the newest checkpoints stay.
@@ -91,7 +97,10 @@ class Recipe(CheckedFields):
     gamma3: float = 10.0
     lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
     lr_decay_every: int = 100
+    max_grad_norm: float | None = None
+    sync_batch_norm: bool = True
     channels_last: bool = True
+    compile: bool = False
     eval_rows: int | None = None
     log_every: int = 10
     sample_every: int = 200
@@ -103,6 +112,8 @@ class Recipe(CheckedFields):
         for name in ("steps", "batch_size", "lr_decay_every", "log_every", "sample_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be positive, or null for none")
         if self.eval_rows is not None and self.eval_rows < 100:
             raise ValueError(f"eval_rows is {self.eval_rows}; retrieval among 100 images needs at least 100")
         if self.sampling == "pairs" and self.batch_size % 2:
@@ -135,7 +146,7 @@ class EncoderRecipe(Recipe):
             even with a frozen trunk) or keeps those it has ("eval").
         learning_rate, betas: of Adam.
         reset_adam_every: steps after which Adam forgets its moments, as it did each epoch of AttnGAN's authors; null = never.
-        text_grad_clip: bound of the text encoder's gradient norm; null = none.
+        text_grad_clip: bound of the text encoder's gradient norm, before `max_grad_norm`; null = none.
     """
 
     model: Literal["damsm", "clip"] = "damsm"
@@ -177,8 +188,8 @@ class GANRecipe(Recipe):
             or joins its sum ("joint", one backward per step).
         magp_every: compute the penalty every so many steps, weighted up by as much.
         ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the live one is.
-        wrong_captions: a row's wrong caption is the next row's; the last row has none ("next") or the first row's ("rotated", as GALIP's
-            authors did).
+        wrong_captions: a row's wrong caption is the next row's in the batch of all processes; the last row has none ("next") or the first
+            row's ("rotated", as GALIP's authors did).
         augmentation: differentiable augmentations of what the discriminator sees.
     """
 

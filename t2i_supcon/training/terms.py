@@ -1,11 +1,26 @@
-"""The loss terms both phases compute, on real images in phase 1 and on generated ones in phase 2."""
+"""The loss terms both phases compute, on real images in phase 1 and on generated ones in phase 2.
+
+They take the rows of this process and contrast the rows of all of them.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..losses import clip_contrastive_loss, cosine_matching_loss, positive_mask, sentence_matching_loss, supcon_loss, word_matching_loss
+from ..losses import (
+    alignment,
+    clip_contrastive_loss,
+    cosine_matching_loss,
+    matching_loss,
+    positive_mask,
+    positives_per_anchor,
+    sentence_matching_loss,
+    supcon_loss,
+    uniformity,
+    word_relevance,
+)
 from ..models import ImageEmbeddings, TextEmbeddings
+from .gather import gather_rows
 from .recipe import Recipe
 
 
@@ -20,33 +35,47 @@ def matching_terms(
     Raises:
         ValueError: `words` with an image encoder that embeds no regions.
     """
-    terms = {}
-    labels = labels if recipe.mask_same_label else None
-    if "words" in recipe.loss_weights:
-        if images.region_feats is None:
-            raise ValueError("loss_weights names 'words', but this image encoder embeds no regions to match words with")
-        views = _views(num_views, images.region_feats, text.word_embs, text.attention_mask, labels)
-        losses = [word_matching_loss(*view, recipe.gamma1, recipe.gamma2, recipe.gamma3)[:2] for view in views]
-        terms["words"] = sum(sum(pair) for pair in losses) / num_views
-    if "sent" in recipe.loss_weights:
-        views = _views(num_views, images.image_emb, text.sent_emb, labels)
+    terms, weights = {}, recipe.loss_weights
+    if "words" in weights and images.region_feats is None:
+        raise ValueError("loss_weights names 'words', but this image encoder embeds no regions to match words with")
+    labels = gather_rows(labels, num_views) if recipe.mask_same_label else None
+    if "words" in weights:
+        words, mask = (gather_rows(t, num_views) for t in (text.word_embs, text.attention_mask))
+        losses = []
+        for regions, *captions, own in _views(num_views, images.region_feats, words, mask, labels):
+            relevance, _ = word_relevance(regions, *captions, recipe.gamma1, recipe.gamma2)  # this process's images, all captions
+            losses.append(sum(matching_loss(recipe.gamma3 * gather_rows(relevance), own)))
+        terms["words"] = sum(losses) / num_views
+    if weights.keys() & {"sent", "clip"}:
+        image_emb, sent_emb = (gather_rows(t, num_views) for t in (images.image_emb, text.sent_emb))
+        views = list(_views(num_views, image_emb, sent_emb, labels))
+    if "sent" in weights:
         terms["sent"] = sum(sum(sentence_matching_loss(*view, recipe.gamma3)) for view in views) / num_views
-    if "clip" in recipe.loss_weights:
-        views = _views(num_views, images.image_emb, text.sent_emb, labels)
+    if "clip" in weights:
         losses = [clip_contrastive_loss(image, sentence, logit_scale, own) for image, sentence, own in views]
         terms["clip"] = sum(sum(pair) / 2 for pair in losses) / num_views
-    if "clip_sim" in recipe.loss_weights:
-        terms["clip_sim"] = cosine_matching_loss(images.image_emb, text.sent_emb)
+    if "clip_sim" in weights:
+        terms["clip_sim"] = cosine_matching_loss(images.image_emb, text.sent_emb)  # of its own rows only: a mean over rows
     return terms
 
 
-def supcon_terms(recipe: Recipe, image_emb: Tensor, sent_emb: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """`supcon` over images and texts of all views: 2N normalised embeddings, positives wherever labels are shared."""
+def supcon_terms(recipe: Recipe, image_emb: Tensor, sent_emb: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """`supcon` over images and texts of all views: 2N normalised embeddings, positives wherever labels are shared.
+
+    Returns:
+        (terms, statistics) of the same embeddings, both empty without that weight.
+    """
     if "supcon" not in recipe.loss_weights:
-        return {}
+        return {}, {}
+    image_emb, sent_emb, labels = (gather_rows(t) for t in (image_emb, sent_emb, labels))
     embeddings = F.normalize(torch.cat([image_emb, sent_emb]).float(), dim=1)  # (2N, D)
     positives = positive_mask(torch.cat([labels, labels]), "jaccard" if recipe.positives == "jaccard" else "any")
-    return {"supcon": supcon_loss(embeddings, positives, recipe.scl_temperature)}
+    statistics = {
+        "stats/positives": positives_per_anchor(positives),
+        "stats/alignment": alignment(embeddings.detach(), positives),
+        "stats/uniformity": uniformity(embeddings.detach()),
+    }
+    return {"supcon": supcon_loss(embeddings, positives, recipe.scl_temperature)}, statistics
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

@@ -24,7 +24,7 @@ def embeddings(n=6):
 def test_supcon_acts_on_the_quadruple_of_both_views():
     images, text = embeddings()
     labels = torch.tensor([0, 1, 2, 0, 1, 2])  # three pairs, view-major
-    (loss,) = supcon_terms(recipe(), images.image_emb, text.sent_emb, labels).values()
+    loss = supcon_terms(recipe(), images.image_emb, text.sent_emb, labels)[0]["supcon"]
     anchors = [(F.normalize(z, dim=0), int(label)) for part in (images.image_emb, text.sent_emb) for z, label in zip(part, labels)]
     total = 0.0
     for i, (z, label) in enumerate(anchors):
@@ -59,7 +59,7 @@ def test_same_label_mask_is_a_switch():
 def test_a_term_without_weight_is_not_computed():
     images, text = embeddings()
     without = recipe(loss_weights={"sent": 1})
-    assert supcon_terms(without, None, None, None) == {}  # not even its inputs are touched
+    assert supcon_terms(without, None, None, None) == ({}, {})  # not even its inputs are touched
     assert matching_terms(without, ImageEmbeddings(image_emb=images.image_emb), text, torch.arange(6), 2).keys() == {"sent"}
 
 
@@ -67,6 +67,6 @@ def test_jaccard_positives_weigh_shared_labels():
     images, text = embeddings(2)
     sets = torch.tensor([[1, 1, 0], [1, 0, 0]])
     weighted, any_shared = (
-        supcon_terms(recipe(batch_size=2, positives=p), images.image_emb, text.sent_emb, sets)["supcon"] for p in ("jaccard", "any")
+        supcon_terms(recipe(batch_size=2, positives=p), images.image_emb, text.sent_emb, sets)[0]["supcon"] for p in ("jaccard", "any")
     )
     assert not torch.isclose(weighted, any_shared)

@@ -24,11 +24,6 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False,
         dry_run: only show what would be done (`loop.preview`).
     """
     accelerator = Accelerator()
-    if accelerator.num_processes > 1 or accelerator.gradient_accumulation_steps > 1:
-        raise ValueError(
-            f"launched with {accelerator.num_processes} processes and {accelerator.gradient_accumulation_steps} accumulation steps; "
-            "training supports one process and one step for now: the contrastive terms need all rows of a batch together"
-        )
     torch.manual_seed(recipe.seed)
     rows, held_out = load_rows(recipe.data.name, "train"), load_rows(recipe.data.name, "test")
     if recipe.eval_rows is not None:

@@ -104,6 +104,6 @@ def _check_finite(values: dict[str, Tensor], step: int, accelerator: Accelerator
     overflow = all(name.startswith("grad_norm/") for name in wrong)  # in fp16 the gradient scaler skips such a step and scales down
     if wrong and not (overflow and accelerator.scaler is not None and accelerator.scaler.get_scale() >= 1):
         raise TrainingDivergedError(
-            f"step {step + 1}: {wrong[0]} is {float(values[wrong[0]])}; the step was not taken. Resume from the last checkpoint with a lower "
+            f"step {step + 1}: {wrong[0]} is {float(values[wrong[0]])}; the update was not made. Resume from the last checkpoint with a lower "
             "learning rate, with max_grad_norm, or with --mixed_precision no"
         )

@@ -7,7 +7,14 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel
 
-from t2i_supcon.losses import clip_contrastive_loss, cosine_matching_loss, sentence_matching_loss, word_matching_loss
+from t2i_supcon.losses import (
+    clip_contrastive_loss,
+    cosine_matching_loss,
+    matching_loss,
+    sentence_matching_loss,
+    word_matching_loss,
+    word_relevance,
+)
 
 GAMMAS = {"gamma1": 4.0, "gamma2": 5.0, "gamma3": 10.0}
 
@@ -119,3 +126,14 @@ def test_cosine_loss_in_closed_form():
     image = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]])
     sentence = torch.tensor([[5.0, 0.0], [0.0, -1.0], [1.0, 0.0]])
     assert_close(cosine_matching_loss(image, sentence), torch.tensor(-(1 - 1 + 0.5**0.5) / 3))
+
+
+def test_relevance_of_some_images_is_those_rows_of_all():
+    """As several processes share the work: each scores its own images against all captions, and the loss sees all rows."""
+    regions, words, mask = torch.randn(5, 6, 2, 3), torch.randn(5, 4, 6), torch.ones(5, 4, dtype=torch.long)
+    mask[2, 1:] = 0
+    parts = [word_relevance(regions[rows], words, mask, 4.0, 5.0) for rows in (slice(0, 2), slice(2, 5))]
+    assert [relevance.shape for relevance, _ in parts] == [(2, 5), (3, 5)]
+    expected = word_matching_loss(regions, words, mask, **GAMMAS)
+    assert_close(matching_loss(10.0 * torch.cat([relevance for relevance, _ in parts])), expected[:2])
+    assert_close(parts[1][1][2, :, 0], expected[2][2].flatten(1) + parts[1][1][2, :, 0] * (mask[2] == 0)[:, None])

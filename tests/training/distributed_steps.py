@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from accelerate import Accelerator
-from conftest import TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_IMAGE, TINY_TEXT, tiny_config, tiny_text
+from conftest import TINY, TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_IMAGE, TINY_TEXT, tiny_config, tiny_text
 
 from t2i_supcon.data import Batch
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
-from t2i_supcon.training import EncoderPhase, GANPhase
+from t2i_supcon.training import EncoderPhase, GANPhase, train
 from t2i_supcon.training.gather import num_processes, process_index
 from t2i_supcon.training.optimisation import TrainingDivergedError
 from t2i_supcon.training.recipe import parse_recipe
@@ -92,7 +92,10 @@ def gan_phase(case: str) -> SharedNoise:
             for parameter in network.parameters():
                 if not parameter.any():
                     parameter.normal_(0, 0.1)
-    rates = {"generator_learning_rate": 1e-6, "discriminator_learning_rate": 1e-6}  # Adam's first step is a sign: keep rounding out of the next player
+    rates = {
+        "generator_learning_rate": 1e-6,
+        "discriminator_learning_rate": 1e-6,
+    }  # Adam's first step is a sign: keep rounding out of the next player
     recipe = parse_recipe({"phase": "gan", "model": name, "encoders": "given", "batch_size": ROWS, **rates, **values})
     accelerator = Accelerator(gradient_accumulation_steps=2 if case.endswith("accumulated") else 1)
     assert config.text_config.to_dict() == type(config.text_config)(**tiny_text(name)).to_dict()
@@ -152,9 +155,32 @@ def run_all() -> dict:
     return results | {"diverged": diverged_in_one()}
 
 
+def run_training(data: Path, folder: Path) -> None:
+    """Both phases from data to saved model, each at once and again in two parts."""
+    every = {
+        "data": {"name": str(data)},
+        "batch_size": 4,
+        "eval_rows": 100,
+        "eval_every": 4,
+        "sample_every": 4,
+        "checkpoint_every": 2,
+        "log_every": 1,
+    }
+    encoders = {"phase": "encoders", "model_config": {"text_config": TINY_TEXT, "image_config": TINY_IMAGE}, "image_size": 16}
+    encoders["loss_weights"] = {"words": 1, "sent": 1, "supcon": 1}
+    gan = {"phase": "gan", "model": "ssagan", "encoders": str(folder / "encoders-whole" / "model"), "model_config": TINY["ssagan"]}
+    gan |= {"loss_weights": HINGE | MATCHING, "augmentation": ["translation"], "ema_decay": 0.5}
+    for values in (encoders, gan):
+        for run, steps, resume in (("whole", 4, False), ("parts", 2, False), ("parts", 4, True)):
+            train(parse_recipe(every | values | {"steps": steps}), folder / f"{values['phase']}-{run}", resume)
+            Accelerator().wait_for_everyone()
+
+
 if __name__ == "__main__":
     accelerator = Accelerator()
     assert num_processes() == 2 and accelerator.num_processes == 2
+    folder = Path(sys.argv[1])
     results = run_all() | {"unequal": unequal_batches()}
-    torch.save(results, Path(sys.argv[1]) / f"process-{process_index()}.pt")
+    torch.save(results, folder / f"process-{process_index()}.pt")
+    run_training(folder / "data", folder)
     accelerator.end_training()

@@ -1,5 +1,6 @@
 """Two real processes against one: the same losses and the same gradients, for every network that is trained."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,21 +8,40 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import write_dataset
 from distributed_steps import ENCODER_CASES, GAN_CASES, run_all
 from torch.testing import assert_close
+
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory) -> list[dict]:
-    """What each of two processes found."""
+def launched(tmp_path_factory) -> Path:
+    """What two processes left behind."""
     folder = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(Path(__file__).parent / "distributed_steps.py")]
+    write_dataset(folder / "data", [i % 3 for i in range(24)])
+    write_dataset(folder / "data", [i % 3 for i in range(100)], "test")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(Path(__file__).parent / "distributed_steps.py"),
+    ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
-    return [torch.load(folder / f"process-{i}.pt", weights_only=True) for i in range(2)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_processes(launched) -> list[dict]:
+    """What each of them found."""
+    return [torch.load(launched / f"process-{i}.pt", weights_only=True) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +73,18 @@ def test_batches_of_different_sizes_are_refused(two_processes):
 def test_what_diverges_in_one_process_stops_all(one_process, two_processes):
     assert one_process["diverged"].startswith("TrainingDivergedError: step 1: d_adv is nan")
     assert [found["diverged"] for found in two_processes] == [one_process["diverged"]] * 2
+
+
+@pytest.mark.parametrize("phase", ["encoders", "gan"])
+def test_a_run_of_two_processes_resumes_exactly(launched, phase):
+    logs, checkpoints = [], []
+    for run in ("whole", "parts"):
+        folder = launched / f"{phase}-{run}"
+        entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        logs.append([{name: value for name, value in e.items() if name != "rows_per_second"} for e in entries if "supcon" in e])
+        checkpoints.append(load_checkpoint(list_checkpoints(folder / "checkpoints")[-1]))
+        assert (folder / "model" / "model.safetensors").exists() and len(checkpoints[-1]["rng"]) == 2
+    assert logs[0] == logs[1] and [e["step"] for e in logs[0]] == [1, 2, 3, 4]
+    assert not torch.equal(*checkpoints[0]["rng"])  # each process draws its own noise
+    whole, parts = (c["phase"]["model"] if phase == "encoders" else c["phase"]["modules"]["generator"] for c in checkpoints)
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())

@@ -205,6 +205,8 @@ class GANRecipe(Recipe):
 
     def check_values(self) -> None:
         super().check_values()
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}; a row's wrong caption is another row's, so phase 2 needs at least 2")
         if self.magp_every < 1:
             raise ValueError(f"magp_every is {self.magp_every}; it must be at least 1")
 

@@ -2,17 +2,19 @@
 
 import copy
 from functools import partial, partialmethod
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from conftest import TINY_CLIP_IMAGE, TINY_CLIP_TEXT, tiny_config
 from torch.testing import assert_close
 
 from t2i_supcon.data import Batch
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel
 from t2i_supcon.training import EncoderPhase, GANPhase
-from t2i_supcon.training.optimisation import TrainingDivergedError
+from t2i_supcon.training.optimisation import TrainingDivergedError, prepare_network
 from t2i_supcon.training.recipe import parse_recipe
 
 WEIGHTS = {
@@ -119,6 +121,14 @@ def test_averages_schedules_and_steps_advance_once_per_step(encoders):
 def test_another_number_of_micro_batches_is_refused(make, encoders):
     with pytest.raises(ValueError, match="1 micro-batches for one step; the launch says 2 accumulation steps"):
         make(encoders, accumulation=2).train_step(make_batch())
+
+
+@pytest.mark.parametrize(("kind", "processes"), [(DistributedType.FSDP, 1), (DistributedType.XLA, 4)])
+def test_launches_that_would_train_something_else_are_refused(kind, processes, encoders):
+    """What such a launch makes of the accelerator, without the machines for it."""
+    launched = SimpleNamespace(distributed_type=kind, num_processes=processes)
+    with pytest.raises(ValueError, match=f"launched as {kind.value}; every process trains whole networks here"):
+        prepare_network(encoders, launched, parse_recipe({"phase": "encoders", "loss_weights": {"words": 1}}))
 
 
 def joint_norm(parameters):

@@ -89,6 +89,8 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("sampling=triples", "'sampling' expected one of"),
         ("phase=third", "phase is 'third'"),
         ("magp_every=0", "magp_every is 0"),
+        ("batch_size=1 sampling=independent", "batch_size is 1; a row's wrong caption"),
+        ("max_grad_norm=0", "max_grad_norm is 0.0; it must be positive"),
         ("eval_rows=50", "eval_rows is 50"),
         ("steps", "'steps' is no override"),
         ("steps=[", "not valid YAML"),
@@ -97,7 +99,7 @@ def test_values_are_read_as_people_write_them(tmp_path):
 )
 def test_mistakes_are_named(override, message):
     with pytest.raises(ValueError, match=message):
-        load_recipe("ssagan-emoji", RECIPES, [override])
+        load_recipe("ssagan-emoji", RECIPES, override.split(" "))
 
 
 def test_unknown_recipes_list_the_known(tmp_path):

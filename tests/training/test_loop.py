@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,9 +94,11 @@ def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, 
         train(recipe, tmp_path / "phase2")
 
 
+@pytest.mark.parametrize("data", [{}, {"streaming": True}, {"streaming": True, "workers": 1}])
 @pytest.mark.parametrize("phase", ["encoders", "gan"])
-def test_a_resumed_run_equals_one_never_stopped(tiny_data, phase1, tmp_path, phase):
+def test_a_resumed_run_equals_one_never_stopped(tiny_data, phase1, tmp_path, phase, data):
     recipe = encoder_recipe(tiny_data) if phase == "encoders" else gan_recipe(tiny_data, phase1 / "model")
+    recipe = replace(recipe, data=replace(recipe.data, flip=True, **data))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole)
     train(recipe, broken)
@@ -131,7 +134,7 @@ def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path, t
     good = encoder_recipe(tmp_path / "bad", steps=3, batch_size=4)
     train(good, tmp_path / "run")
     write_dataset(tmp_path / "bad", [0] * 8, images=[b"broken"] * 8)
-    with pytest.raises(BrokenRowError, match=r"row \d \(train-\d\): the image cannot be decoded"):
+    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row \d: train-\d: the image cannot be decoded"):
         train(encoder_recipe(tmp_path / "bad", steps=9, batch_size=4), tmp_path / "run", resume=True)
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
 

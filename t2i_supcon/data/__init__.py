@@ -9,10 +9,10 @@ from .cub import read_cub
 from .folder import read_folder
 from .loading import EvaluationRows, TrainingRows, check_captions, load_rows, shard_files, spread_rows
 from .pairing import BatchSampler, IndexedRows
-from .shards import prepare, push_shards
+from .shards import Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
 from .tokenization import build_tokenizer, encode_prompts, split_words, word_tokenizer
-from .transforms import BrokenRowError, decode_image, image_pyramid, to_pil
+from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil
 
 __all__ = [
     "BrokenArchiveError",
@@ -24,6 +24,7 @@ __all__ = [
     "Columns",
     "EvaluationRows",
     "IndexedRows",
+    "Source",
     "StreamedRows",
     "TrainingRows",
     "build_tokenizer",
@@ -32,12 +33,14 @@ __all__ = [
     "encode_prompts",
     "image_pyramid",
     "load_rows",
+    "make_row",
     "prepare",
     "push_shards",
     "read_coco",
     "read_cub",
     "read_folder",
     "read_plain_pickle",
+    "scale_pixels",
     "shard_files",
     "split_words",
     "spread_rows",

@@ -16,7 +16,7 @@ FIRST_ROWS = 1000  # over which broken rows may gather: shares of fewer rows say
 
 
 class Batches:
-    """Endless batches of this process, the same for any number of workers.
+    """Endless batches of this process, images in [-1, 1], the same for any number of workers.
 
     Pairs are made here, in the process that trains; workers decode images and tokenize captions.
 
@@ -24,8 +24,8 @@ class Batches:
         samples: the rows; `tolerant` if some may be broken.
         sampler: the order of the rows.
         collate: makes the batch.
+        device: where batches go.
         workers: processes that prepare batches; 0 = this one.
-        pin_memory: for quick copies to a GPU.
         max_broken_share: share of the rows read (of the first 1,000 at least) that may be broken. Each is logged and counted.
         state: from `state_dict`, to resume.
 
@@ -38,12 +38,13 @@ class Batches:
         samples: TrainingRows,
         sampler: BatchSampler,
         collate: Collator,
+        device: torch.device | str = "cpu",
         workers: int = 0,
-        pin_memory: bool = False,
         max_broken_share: float = 0.0,
         state: dict | None = None,
     ):
         self.sampler = sampler
+        self.device = device
         self.max_broken_share = max_broken_share
         self.rows, self.broken = (0, 0) if state is None else (state["rows"], state["broken"])
         self._state = None if state is None else state["sampler"]
@@ -53,7 +54,7 @@ class Batches:
             batch_sampler=sampler,
             collate_fn=collate,
             num_workers=workers,
-            pin_memory=pin_memory,
+            pin_memory=torch.device(device).type == "cuda",
             generator=torch.Generator(),  # of its own, so that starting a loader draws nothing from the training's random numbers
         )
 
@@ -62,7 +63,7 @@ class Batches:
             self._state = self.sampler.states.popleft()
             self.rows += len(batch)
             self._count_broken(batch)
-            yield batch
+            yield batch.to(self.device)
 
     def _count_broken(self, batch: Batch) -> None:
         self.broken += len(batch.broken)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from . import emoji
 from .columns import Columns, to_schema
 from .tokenization import split_words
-from .transforms import BrokenRowError, decode_image, image_pyramid
+from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels
 
 Rows = datasets.Dataset | datasets.IterableDataset
 
@@ -230,4 +230,4 @@ class EvaluationRows(torch.utils.data.Dataset):
         """The image of a row, (3, S, S) in [-1, 1]."""
         row = self.rows[number]
         image = decode_image(row["image"], f"row {number} ({row['image_id']})")
-        return image_pyramid(image, (self.size,), row["bbox"])[0]
+        return scale_pixels(image_pyramid(image, (self.size,), row["bbox"])[0])

@@ -11,7 +11,6 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 UNLABELLED = -1
-BARREN_EPOCHS = 3  # in a row without a pair, after which there is none: a row with several labels, or a small share, may miss its partner once
 
 
 class Item(NamedTuple):
@@ -107,6 +106,7 @@ class WaitingRoom:
     def __init__(self, seed: int):
         self.seed = seed
         self.seen = 0
+        self.most_labels = 1
         self.counts: Counter[int] = Counter()
         self.waiting: dict[int, tuple[Item, int]] = {}  # label: the row that waits, and how many times
 
@@ -114,6 +114,7 @@ class WaitingRoom:
         """Lets a row in; returns the pair it makes, if one of its label was waiting."""
         self.counts.update(item.labels)
         self.seen += 1
+        self.most_labels = max(self.most_labels, len(item.labels))
         label = self._draw(item)
         if label not in self.waiting:
             self.waiting[label] = (item, 1)
@@ -222,7 +223,8 @@ class BatchSampler:
                     barren = 0
                     yield epoch, position, group
             start = None
-            if barren == BARREN_EPOCHS:
+            # a row waits under another of its labels each epoch, and the small shares of many processes may miss each other
+            if barren > room.most_labels + 2:
                 raise ValueError(
                     f"{barren} epochs without a pair: no two of these rows share a label; sampling: independent needs no labels"
                     if room.waiting

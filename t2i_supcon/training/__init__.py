@@ -73,7 +73,7 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False,
 
     def make_batches(state: dict | None) -> Batches:
         sampler = BatchSampler(order, recipe.batch_size, recipe.seed, pairs, *share)
-        return Batches(samples, sampler, collate, data.workers, accelerator.device.type == "cuda", data.max_broken_share, state)
+        return Batches(samples, sampler, collate, accelerator.device, data.workers, data.max_broken_share, state)
 
     if dry_run:
         loop.preview(phase, make_batches, recipe, _num_rows(rows), folder)

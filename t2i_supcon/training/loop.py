@@ -53,7 +53,7 @@ def run(phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, a
     bar = tqdm(total=recipe.steps, initial=step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True)
     while step < recipe.steps:
         started = time.perf_counter()
-        batch = next(endless).to(accelerator.device)
+        batch = next(endless)
         window.add(phase.train_step(batch), len(batch) * accelerator.num_processes, time.perf_counter() - started)
         step += 1
         bar.update()

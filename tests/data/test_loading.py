@@ -59,6 +59,8 @@ def test_long_captions_are_cut_by_the_stated_rule(tmp_path, rule):
 def test_collate_pads_and_marks_real_words(tiny_data, tokenizer):
     samples = TrainingRows(load_rows(str(tiny_data), "train"), tokenizer, (8, 16), 0)
     batch = Collator(2)([samples[n, n] for n in range(4)])
+    assert [tuple(scale.shape) for scale in batch.images] == [(4, 8, 8, 3), (4, 16, 16, 3)]  # pixels, until the batch goes to its device
+    batch = batch.to("cpu")
     assert [tuple(scale.shape) for scale in batch.images] == [(4, 3, 8, 8), (4, 3, 16, 16)]
     for row, caption in enumerate(batch.captions):
         ids = tokenizer(caption)["input_ids"][: tokenizer.model_max_length]

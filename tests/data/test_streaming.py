@@ -41,7 +41,7 @@ def make_batches(folder, tokenizer, stream, state=None, workers=0, share=0.0, pr
     rows = None if stream else load_rows(str(folder), "train")
     order = streamed(folder, process, processes) if stream else IndexedRows(rows["labels"], 0)
     samples = TrainingRows(rows, tokenizer, (8,), 0, random_crop=True, flip=True, files=shard_files(str(folder), "train"), tolerant=share > 0)
-    return Batches(samples, BatchSampler(order, 8, 0, True, process, processes), Collator(2), workers, False, share, state)
+    return Batches(samples, BatchSampler(order, 8, 0, True, process, processes), Collator(2), "cpu", workers, share, state)
 
 
 def same(a, b):

@@ -83,7 +83,7 @@ def training_batch(folder, num_classes=None):
     rows = load_rows(str(folder), "train")
     tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), 18)
     samples = TrainingRows(rows, tokenizer, (8, 16), 0, random_crop=True, flip=True)
-    return Collator(2, num_classes)([samples[key] for key in next(iter(BatchSampler(IndexedRows(rows["label"], 0), 4, 0, pairs=True)))])
+    return Collator(2, num_classes)([samples[key] for key in next(iter(BatchSampler(IndexedRows(rows["label"], 0), 4, 0, pairs=True)))]).to("cpu")
 
 
 def test_cub_to_a_training_batch(tmp_path, cub):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import picture
 
-from t2i_supcon.data import BatchSampler, Collator, IndexedRows, TrainingRows, build_tokenizer, decode_image, load_rows, shards
+from t2i_supcon.data import Batches, BatchSampler, Collator, StreamedRows, TrainingRows, build_tokenizer, decode_image, load_rows, shards
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from prepare_data import main
@@ -80,10 +80,12 @@ def prepare_cub(folder, cub, *more):
 
 
 def training_batch(folder, num_classes=None):
-    rows = load_rows(str(folder), "train")
+    """The first label pairs of a stream of the shards."""
+    rows = load_rows(str(folder), "train", streaming=True)
     tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), 18)
-    samples = TrainingRows(rows, tokenizer, (8, 16), 0, random_crop=True, flip=True)
-    return Collator(2, num_classes)([samples[key] for key in next(iter(BatchSampler(IndexedRows(rows["label"], 0), 4, 0, pairs=True)))]).to("cpu")
+    samples = TrainingRows(None, tokenizer, (8, 16), 0, random_crop=True, flip=True)
+    column = "label" if num_classes is None else "labels"
+    return next(iter(Batches(samples, BatchSampler(StreamedRows(rows, column, 0), 4, 0, pairs=True), Collator(2, num_classes))))
 
 
 def test_cub_to_a_training_batch(tmp_path, cub):

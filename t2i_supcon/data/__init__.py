@@ -6,6 +6,7 @@ from .coco import read_coco
 from .collate import Batch, Collator
 from .columns import Columns
 from .cub import read_cub
+from .emoji import read_emoji
 from .folder import read_folder
 from .loading import EvaluationRows, TrainingRows, check_captions, load_rows, shard_files, spread_rows
 from .pairing import BatchSampler, IndexedRows
@@ -38,6 +39,7 @@ __all__ = [
     "push_shards",
     "read_coco",
     "read_cub",
+    "read_emoji",
     "read_folder",
     "read_plain_pickle",
     "scale_pixels",

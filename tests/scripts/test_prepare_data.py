@@ -1,5 +1,6 @@
 """The official archives, drawn small, to batches a training step reads; resumed, repeated and broken runs."""
 
+import gzip
 import io
 import json
 import pickle
@@ -27,7 +28,8 @@ def jpeg(seed, size=24):
 
 
 def write_tgz(path, files):
-    with tarfile.open(path, "w:gz") as archive:
+    """The same bytes for the same files, whenever it is written."""
+    with gzip.GzipFile(path, "wb", mtime=0) as compressed, tarfile.open(fileobj=compressed, mode="w") as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -38,7 +40,7 @@ def write_tgz(path, files):
 def write_zip(path, files):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     return path
 
 
@@ -144,6 +146,10 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         prepare_cub(tmp_path, cub, "--resize", "8")
     with pytest.raises(SystemExit, match="the data is whole in .* could not be uploaded to 'me/birds'"):
         prepare_cub(tmp_path, cub, "--push-to-hub", "me/birds")
+    boxes = cub["images"]["CUB_200_2011/bounding_boxes.txt"]
+    cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes.replace(b" 2", b" 3")  # another file of the same size
+    with pytest.raises(SystemExit, match="other options \\(images\\)"):
+        prepare_cub(tmp_path, cub)
 
 
 @pytest.mark.parametrize(

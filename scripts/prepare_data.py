@@ -1,9 +1,9 @@
-"""Turns the files of a data set into Parquet shards that a recipe's data.name can point at.
+"""Turns the files of a data set, archives as downloaded, into Parquet shards for a recipe's data.name; goes on where a stopped run was.
 
 python scripts/prepare_data.py cub --images CUB_200_2011.tgz --captions birds.zip --output data/cub
 python scripts/prepare_data.py coco --images train2014.zip val2014.zip --annotations annotations_trainval2014.zip --output data/coco
+python scripts/prepare_data.py emoji --packages DIR/node_modules --output data/emoji
 python scripts/prepare_data.py folder --images photos --table photos/metadata.jsonl --output data/photos
-Archives are read as they were downloaded. A stopped run goes on when the command is given again.
 """
 
 import argparse
@@ -24,34 +24,34 @@ def main(arguments: list[str] | None = None) -> None:
     cub.add_argument("--images", type=Path, required=True, help="CUB_200_2011.tgz")
     cub.add_argument("--captions", type=Path, required=True, help="archive or folder with text/<class>/<image>.txt, e.g. birds.zip")
     cub.add_argument("--split", choices=["gan", "official"], default="gan", help="gan: the GAN papers' class-disjoint split (default)")
-    cub.add_argument("--filenames-train", type=Path, help="train/filenames.pickle of the gan split, if not in the captions archive")
-    cub.add_argument("--filenames-test", type=Path, help="test/filenames.pickle, likewise")
+    for split in ("train", "test"):
+        cub.add_argument(f"--filenames-{split}", type=Path, help=f"{split}/filenames.pickle of the gan split, if not in the captions archive")
     coco = kinds.add_parser("coco", parents=[common], help="photographs of everyday things: COCO 2014")
     coco.add_argument("--images", type=Path, nargs="+", required=True, help="train2014.zip and val2014.zip")
     coco.add_argument("--annotations", type=Path, required=True, help="annotations_trainval2014.zip")
-    rules = ["largest", "most_frequent", "rarest"]
-    coco.add_argument("--label-rule", choices=rules, default="largest", help="which category labels an image (default: largest)")
+    coco.add_argument("--label-rule", choices=["largest", "most_frequent", "rarest"], default="largest", help="which category is the label")
+    emoji = kinds.add_parser("emoji", parents=[common], help="drawings of nine vendors; t2i_supcon/data/emoji.py says how to get them")
+    emoji.add_argument("--packages", type=Path, required=True, help="node_modules with emojibase-data and @iconify-json/*")
+    emoji.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default: 128)")
     own = kinds.add_parser("folder", parents=[common], help="images of your own with a table")
     own.add_argument("--images", type=Path, required=True, help="the folder of images")
     own.add_argument("--table", type=Path, required=True, help=".jsonl: file_name, captions, label [, split]; .csv: file_name, caption, label")
     own.add_argument("--test-share", type=float, default=0.1, help="share of test rows if the table has no split (default: 0.1)")
     own.add_argument("--caption-separator", help="divides several captions in one field of a .csv")
-    options = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    from t2i_supcon import data  # late: --help should not wait
 
-    from t2i_supcon.data import prepare, push_shards, read_coco, read_cub, read_folder  # late: --help should not wait
-
-    def source(work: Path):
-        if options.kind == "coco":
-            return read_coco(options.images, options.annotations, work, options.label_rule)
-        if options.kind == "folder":
-            return read_folder(options.images, options.table, work, options.test_share, options.seed, options.caption_separator)
-        return read_cub(options.images, options.captions, work, options.split, {"train": options.filenames_train, "test": options.filenames_test})
-
+    readers = {
+        "cub": lambda work: data.read_cub(args.images, args.captions, work, args.split, {"train": args.filenames_train, "test": args.filenames_test}),
+        "coco": lambda work: data.read_coco(args.images, args.annotations, work, args.label_rule),
+        "emoji": lambda work: data.read_emoji(args.packages, work, args.size),
+        "folder": lambda work: data.read_folder(args.images, args.table, work, args.test_share, args.seed, args.caption_separator),
+    }
     try:
-        prepare(source, options.output, vars(options), options.seed, options.resize, options.shard_rows)
-        if options.push_to_hub:
-            push_shards(options.output, options.push_to_hub)
-        print(options.output)
+        data.prepare(readers[args.kind], args.output, vars(args), args.seed, args.resize, args.shard_rows)
+        print(args.output)
+        if args.push_to_hub:
+            data.push_shards(args.output, args.push_to_hub)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

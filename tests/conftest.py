@@ -89,22 +89,28 @@ def encoded(image: Image.Image) -> bytes:
 
 
 def write_dataset(
-    folder: Path, labels: list[int], split: str = "train", captions: list[list[str]] | None = None, images: list[bytes] | None = None
+    folder: Path,
+    labels: list[int] | list[list[int]],
+    split: str = "train",
+    captions: list[list[str]] | None = None,
+    images: list[bytes] | None = None,
+    row_group: int = 1000,
 ) -> Path:
-    """Writes one Parquet shard in the row schema, drawn pictures and all."""
+    """Writes one Parquet shard in the row schema, drawn pictures and all; `labels` of a row are one or several, of which the first is `label`."""
     n = len(labels)
-    names = [f"class {i}" for i in range(max(labels) + 1)]
+    own = [[label] if isinstance(label, int) else label for label in labels]
+    names = [f"class {i}" for i in range(max(label for several in own for label in several) + 1)]
     columns = {
         "image": [{"bytes": images[i] if images else encoded(picture(i)), "path": None} for i in range(n)],
         "captions": captions or [[CAPTIONS[i % len(CAPTIONS)], CAPTIONS[(i + 1) % len(CAPTIONS)]] for i in range(n)],
-        "label": labels,
-        "labels": [[label] for label in labels],
+        "label": [several[0] if several else -1 for several in own],
+        "labels": own,
         "bbox": [None] * n,
         "image_id": [f"{split}-{i}" for i in range(n)],
         "source": ["drawn"] * n,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict(columns, features=row_features(names)).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    datasets.Dataset.from_dict(columns, features=row_features(names)).to_parquet(folder / f"{split}-00000-of-00001.parquet", batch_size=row_group)
     return folder
 
 

@@ -1,23 +1,32 @@
 """Data: rows of images, captions and labels; their pairing, transforms and tokenization."""
 
 from .archives import BrokenArchiveError, read_plain_pickle
+from .batches import Batches
 from .coco import read_coco
 from .collate import Batch, Collator
+from .columns import Columns
 from .cub import read_cub
+from .emoji import read_emoji
 from .folder import read_folder
-from .loading import EvaluationRows, TrainingRows, check_captions, load_rows
-from .pairing import BatchSampler, pair_rows
-from .shards import prepare, push_shards
+from .loading import EvaluationRows, TrainingRows, check_captions, load_rows, shard_files, spread_rows
+from .pairing import BatchSampler, IndexedRows
+from .shards import Source, make_row, prepare, push_shards
+from .streaming import StreamedRows
 from .tokenization import build_tokenizer, encode_prompts, split_words, word_tokenizer
-from .transforms import BrokenRowError, decode_image, image_pyramid, to_pil
+from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil
 
 __all__ = [
     "BrokenArchiveError",
     "Batch",
     "BatchSampler",
+    "Batches",
     "BrokenRowError",
     "Collator",
+    "Columns",
     "EvaluationRows",
+    "IndexedRows",
+    "Source",
+    "StreamedRows",
     "TrainingRows",
     "build_tokenizer",
     "check_captions",
@@ -25,14 +34,18 @@ __all__ = [
     "encode_prompts",
     "image_pyramid",
     "load_rows",
-    "pair_rows",
+    "make_row",
     "prepare",
     "push_shards",
     "read_coco",
     "read_cub",
+    "read_emoji",
     "read_folder",
     "read_plain_pickle",
+    "scale_pixels",
+    "shard_files",
     "split_words",
+    "spread_rows",
     "to_pil",
     "word_tokenizer",
 ]

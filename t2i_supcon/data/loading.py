@@ -4,79 +4,158 @@ A row: `image`, `captions` (list of strings), `label` (ClassLabel or id; negativ
 (x, y, w, h or null), `image_id`, `source`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from . import emoji
+from .columns import Columns, to_schema
 from .tokenization import split_words
-from .transforms import BrokenRowError, decode_image, image_pyramid
+from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels
 
-COLUMNS = ("image", "captions", "label", "labels", "bbox", "image_id")
+Rows = datasets.Dataset | datasets.IterableDataset
 
 
-def load_rows(name: str, split: str) -> datasets.Dataset:
-    """Loads one split for random access, images left undecoded.
+def load_rows(
+    name: str,
+    split: str,
+    config: str | None = None,
+    revision: str | None = None,
+    columns: Columns | None = None,
+    streaming: bool = False,
+) -> Rows:
+    """Loads one split in the row schema, images left undecoded.
 
     Args:
-        name: "emoji" for the embedded data, or a folder of Parquet shards named `<split>-*.parquet` in the row schema.
-        split: "train" or "test".
+        name: "emoji" for the embedded data; a folder of Parquet shards named `<split>-*.parquet`; any other folder that
+            `datasets.load_dataset` reads, such as images with a metadata.jsonl; or a dataset of the Hub.
+        split: "train", "test" or whatever the dataset calls it; without `streaming` also a part of it, as in "train[:90%]".
+        config, revision: of a dataset of the Hub.
+        columns: what the dataset calls the columns of the schema; None: the schema's own names.
+        streaming: read rows in order when they are asked for; otherwise, with random access.
 
     Raises:
-        FileNotFoundError: no shard of that split.
-        ValueError: a column of the row schema is missing.
+        FileNotFoundError: no data of that name or split.
+        ValueError: a column that is not there or of the wrong type, or a shard that cannot be read; names file and rows.
     """
+    files = shard_files(name, split)
+    try:
+        if files:
+            rows = datasets.load_dataset("parquet", data_files={"rows": files}, split="rows", streaming=streaming)
+        else:
+            rows = datasets.load_dataset(_known_place(name, split), config, split=split, revision=revision, streaming=streaming)
+    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(f"data {name!r}: {error}; name the embedded data 'emoji', a folder, or a dataset of the Hub") from error
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        check_shards(files)
+        raise ValueError(f"data {name!r}, split {split!r}: {error.__cause__ or error}") from error
+    if streaming:
+        rows = rows.reshard()
+    return to_schema(rows, columns or Columns(), f"data {name!r}")
+
+
+def shard_files(name: str, split: str) -> list[str]:
+    """The Parquet shards of a split of the embedded data or of a prepared folder; none for data of other kinds."""
     folder = emoji.FOLDER if name == "emoji" else Path(name)
-    shards = sorted(str(path) for path in folder.glob(f"{split}-*.parquet"))
-    if not shards:
-        raise FileNotFoundError(f"data {name!r}: no file {split}-*.parquet in {folder}; name the embedded data 'emoji' or a folder of Parquet shards")
-    rows = datasets.load_dataset("parquet", data_files={split: shards}, split=split)
-    missing = [column for column in COLUMNS if column not in rows.column_names]
-    if missing:
-        raise ValueError(f"data {name!r}: column {missing[0]!r} is missing; found {rows.column_names}")
-    return rows.select_columns(list(COLUMNS)).cast_column("image", datasets.Image(decode=False))
+    return sorted(str(path) for path in folder.glob(f"{split}-*.parquet"))
 
 
-def check_captions(rows: datasets.Dataset) -> None:
+def _known_place(name: str, split: str) -> str:
+    if Path(name).is_dir() and next(Path(name).glob("*.parquet"), None):
+        raise FileNotFoundError(f"no file {split}-*.parquet in {name}")
+    return name
+
+
+def check_shards(files: list[str]) -> None:
+    """Reads Parquet files to find out which part of them cannot be read.
+
+    Raises:
+        ValueError: names the first such file and rows.
+    """
+    for path in files:
+        first = 0
+        try:
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)
+                first += file.metadata.row_group(group).num_rows
+        except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
+            where = "it is no whole Parquet file" if first == 0 else f"rows {first} and following cannot be read"
+            raise ValueError(f"{path}: {where} ({' '.join(str(error).split())}); restore the file, or prepare the data again") from error
+
+
+def name_row(files: Sequence[str], place: int | tuple[int, int]) -> str:
+    """Says in which of its Parquet files a row lies; `place` is its number in the split or, in a stream, (row group, row in it)."""
+    group, number = place if isinstance(place, tuple) else (None, place)
+    for path in files:
+        metadata = pq.read_metadata(path)
+        if group is not None:
+            if group < metadata.num_row_groups:
+                return f"{Path(path).name}, row {sum(metadata.row_group(before).num_rows for before in range(group)) + number}"
+            group -= metadata.num_row_groups
+        elif number < metadata.num_rows:
+            return f"{Path(path).name}, row {number}"
+        else:
+            number -= metadata.num_rows
+    return f"row {number}" if group is None else f"shard {group}, row {number}"
+
+
+def spread_rows(rows: Rows, count: int | None) -> datasets.Dataset:
+    """`count` rows (or all, if fewer or None) with random access: evenly spaced ones or, of a stream, the first."""
+    if isinstance(rows, datasets.IterableDataset):
+        return datasets.Dataset.from_list(list(rows if count is None else rows.take(count)), features=rows.features)
+    return rows.select(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int).tolist())
+
+
+def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
     """Refuses rows without captions and captions without words, before hours of training meet them.
+
+    Args:
+        rows: with random access.
+        files: their Parquet files, if any, to say where a row lies.
 
     Raises:
         BrokenRowError: names the first such row.
     """
     for number, (image_id, captions) in enumerate(zip(rows["image_id"], rows["captions"])):
-        if not captions:
-            raise BrokenRowError(f"row {number} ({image_id}): it has no caption")
-        for caption in captions:
-            if not split_words(caption):
-                raise BrokenRowError(f"row {number} ({image_id}): the caption {caption!r} holds no word")
+        wrong = [caption for caption in captions if not split_words(caption)]
+        if wrong or not captions:
+            what = f"the caption {wrong[0]!r} holds no word" if wrong else "it has no caption"
+            raise BrokenRowError(f"{name_row(files, number)}: {image_id}: {what}")
 
 
 class TrainingRows(torch.utils.data.Dataset):
     """Rows as training samples: one caption drawn, the image cut and scaled, the same for the same draw whoever asks.
 
     Args:
-        rows: from `load_rows`.
+        rows: from `load_rows`, with random access; None for rows of a stream, which come whole.
         tokenizer: of the text encoder.
         sizes: image sides from low to high.
         seed: with the number of the draw, decides every random choice.
         random_crop, flip: see `image_pyramid`.
         long_captions: captions with more words than the tokenizer's `model_max_length` keep their "first" words or, as the original
             code did, a "random_subset" in order.
+        files: the Parquet files of the rows, if any, to say where a broken row lies.
+        tolerant: return a `BrokenRowError` instead of raising it.
     """
 
     def __init__(
         self,
-        rows: datasets.Dataset,
+        rows: datasets.Dataset | None,
         tokenizer: PreTrainedTokenizerFast,
         sizes: tuple[int, ...],
         seed: int,
         random_crop: bool = False,
         flip: bool = False,
         long_captions: Literal["first", "random_subset"] = "first",
+        files: Sequence[str] = (),
+        tolerant: bool = False,
     ):
         self.rows = rows
         self.tokenizer = tokenizer
@@ -85,24 +164,35 @@ class TrainingRows(torch.utils.data.Dataset):
         self.random_crop = random_crop
         self.flip = flip
         self.long_captions = long_captions
+        self.files = files
+        self.tolerant = tolerant
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict:
-        """Makes the sample of (row number, number of the draw)."""
-        number, draw = key
-        row = self.rows[number]
-        where = f"row {number} ({row['image_id']})"
+    def __getitem__(self, key: tuple[int | dict, int]) -> dict | BrokenRowError:
+        """Makes the sample of (row or its number, number of the draw)."""
+        row, draw = key
+        try:
+            return self._sample(row if isinstance(row, dict) else self.rows[row], draw)
+        except BrokenRowError as error:
+            error = BrokenRowError(f"{name_row(self.files, row['place'] if isinstance(row, dict) else row)}: {error}")
+            if self.tolerant:
+                return error
+            raise error from None
+
+    def _sample(self, row: dict, draw: int) -> dict:
         rng = np.random.default_rng([self.seed, draw])
+        if not row["captions"]:
+            raise BrokenRowError(f"{row['image_id']}: it has no caption")
         caption = row["captions"][rng.integers(len(row["captions"]))]
         input_ids = self.tokenizer(caption, truncation=self.long_captions == "first")["input_ids"]
         if not input_ids:
-            raise BrokenRowError(f"{where}: no word of the caption {caption!r} is in the vocabulary")
+            raise BrokenRowError(f"{row['image_id']}: no word of the caption {caption!r} is in the vocabulary")
         limit = self.tokenizer.model_max_length
         if len(input_ids) > limit:
             input_ids = [input_ids[i] for i in np.sort(rng.permutation(len(input_ids))[:limit])]
-        images = image_pyramid(decode_image(row["image"], where), self.sizes, row["bbox"], rng, self.random_crop, self.flip)
+        images = image_pyramid(decode_image(row["image"], row["image_id"]), self.sizes, row["bbox"], rng, self.random_crop, self.flip)
         return {
             "images": images,
             "input_ids": input_ids,
@@ -140,4 +230,4 @@ class EvaluationRows(torch.utils.data.Dataset):
         """The image of a row, (3, S, S) in [-1, 1]."""
         row = self.rows[number]
         image = decode_image(row["image"], f"row {number} ({row['image_id']})")
-        return image_pyramid(image, (self.size,), row["bbox"])[0]
+        return scale_pixels(image_pyramid(image, (self.size,), row["bbox"])[0])

@@ -1,4 +1,4 @@
-"""From an encoded image to a pyramid of tensors in [-1, 1]."""
+"""From an encoded image to the pixels of a pyramid, and to tensors in [-1, 1]."""
 
 import io
 
@@ -49,7 +49,7 @@ def image_pyramid(
     random_crop: bool = False,
     flip: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Makes one (3, S, S) tensor in [-1, 1] per size, all of the same square.
+    """Makes the pixels (S, S, 3), uint8, of one square at every size; see `scale_pixels`.
 
     Args:
         image: RGB.
@@ -65,23 +65,35 @@ def image_pyramid(
     jitter = rng is not None and random_crop
     shorter = int(size * OVERSIZE) if jitter else size
     scale = shorter / min(image.size)
-    image = _resize(image, max(shorter, round(image.width * scale)), max(shorter, round(image.height * scale)))
+    width, height = max(shorter, round(image.width * scale)), max(shorter, round(image.height * scale))
     if jitter:
-        left, top = int(rng.integers(image.width - size + 1)), int(rng.integers(image.height - size + 1))
+        left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
     else:
-        left, top = (image.width - size) // 2, (image.height - size) // 2
-    image = image.crop((left, top, left + size, top + size))
+        left, top = (width - size) // 2, (height - size) // 2
+    image = _resize_and_crop(image, width, height, left, top, size)
     if rng is not None and flip and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return tuple(_to_tensor(_resize(image, s, s)) for s in sizes)
+    scales = (image if image.width == s else image.resize((s, s), Image.Resampling.BILINEAR) for s in sizes)
+    return tuple(torch.from_numpy(np.array(scale)) for scale in scales)
 
 
-def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+def _resize_and_crop(image: Image.Image, width: int, height: int, left: int, top: int, size: int) -> Image.Image:
+    """Bilinear resizing to (width, height), of which only the square at (left, top) is computed.
+
+    One pixel more on each side, cut off again, keeps the filter from ending at the square's edge.
+    """
+    if image.size == (width, height):
+        return image.crop((left, top, left + size, top + size))
+    x0, y0, x1, y1 = max(left - 1, 0), max(top - 1, 0), min(left + size + 1, width), min(top + size + 1, height)
+    across, down = image.width / width, image.height / height
+    box = (x0 * across, y0 * down, min(x1 * across, image.width), min(y1 * down, image.height))
+    image = image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box)
+    return image.crop((left - x0, top - y0, left - x0 + size, top - y0 + size))
 
 
-def _to_tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
+def scale_pixels(pixels: Tensor) -> Tensor:
+    """Turns uint8 pixels (..., S, S, 3) into (..., 3, S, S) floats in [-1, 1]; the memory stays in the order of the pixels, channels last."""
+    return torch.mul(pixels.movedim(-1, -3), 1 / 127.5).sub_(1)  # of integers, mul makes floats in one pass
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -2,14 +2,25 @@
 
 from pathlib import Path
 
+import datasets
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
 
-from ..data import Batch, BatchSampler, Collator, TrainingRows, check_captions, load_rows
+from ..data import (
+    Batches,
+    BatchSampler,
+    Collator,
+    Columns,
+    IndexedRows,
+    StreamedRows,
+    TrainingRows,
+    check_captions,
+    load_rows,
+    shard_files,
+    spread_rows,
+)
 from . import loop
 from .encoder_phase import EncoderPhase
-from .evaluation import evenly_spaced
 from .gan_phase import GANPhase
 from .recipe import EncoderRecipe, GANRecipe, load_recipe
 
@@ -25,33 +36,50 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False,
     """
     accelerator = Accelerator()
     torch.manual_seed(recipe.seed)
-    rows, held_out = load_rows(recipe.data.name, "train"), load_rows(recipe.data.name, "test")
-    if recipe.eval_rows is not None:
-        held_out = held_out.select(evenly_spaced(len(held_out), recipe.eval_rows))
-    check_captions(rows)
+    data, pairs = recipe.data, recipe.sampling == "pairs"
+    columns = Columns(data.image_column, data.caption_column, data.label_column, data.labels_column, data.bbox_column)
+    rows, held_out = (
+        load_rows(data.name, split, data.config, data.revision, columns, data.streaming) for split in (data.train_split, data.test_split)
+    )
+    if recipe.eval_rows is not None or data.streaming:
+        held_out = spread_rows(held_out, recipe.eval_rows)
+    if pairs and rows.features["label"].num_classes == 0:
+        raise ValueError(f"data {data.name!r} has no labels to pair on: name their column in data.label_column, or train with sampling: independent")
+    files = shard_files(data.name, data.train_split)
+    if not data.streaming and not data.max_broken_share:
+        check_captions(rows, files)
     phase_class = EncoderPhase if isinstance(recipe, EncoderRecipe) else GANPhase
     phase = phase_class.from_recipe(recipe, accelerator, rows, held_out)
-    pairs = recipe.sampling == "pairs"
     samples = TrainingRows(
-        rows, phase.tokenizer, phase.image_sizes, recipe.seed, recipe.data.random_crop, recipe.data.flip, recipe.data.long_captions
+        None if data.streaming else rows,
+        phase.tokenizer,
+        phase.image_sizes,
+        recipe.seed,
+        data.random_crop,
+        data.flip,
+        data.long_captions,
+        files,
+        tolerant=data.max_broken_share > 0,
     )
-    num_classes = None if recipe.positives == "label" else rows.features["label"].num_classes
-    labels = [-1 if label is None else label for label in rows["label"]]
+    collate = Collator(2 if pairs else 1, None if recipe.positives == "label" else rows.features["label"].num_classes)
+    share = (accelerator.process_index, accelerator.num_processes)
+    column = "label" if recipe.positives == "label" else "labels"
+    order = StreamedRows(rows, column, recipe.seed, *share, files) if data.streaming else IndexedRows(rows[column], recipe.seed, pairs)
 
-    def make_batches(start: int) -> DataLoader[Batch]:
-        sampler = BatchSampler(labels, recipe.batch_size, recipe.seed, pairs, accelerator.process_index, accelerator.num_processes, start)
-        collate = Collator(2 if pairs else 1, num_classes)
-        return DataLoader(
-            samples,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=recipe.data.workers,
-            pin_memory=accelerator.device.type == "cuda",
-            generator=torch.Generator(),  # of its own, so that starting a loader draws nothing from the training's random numbers
-        )
+    def make_batches(state: dict | None) -> Batches:
+        sampler = BatchSampler(order, recipe.batch_size, recipe.seed, pairs, *share)
+        return Batches(samples, sampler, collate, accelerator.device, data.workers, data.max_broken_share, state)
 
     if dry_run:
-        loop.preview(phase, make_batches, recipe, len(rows), folder)
+        loop.preview(phase, make_batches, recipe, _num_rows(rows), folder)
         return
     torch.manual_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
     loop.run(phase, make_batches, recipe, accelerator, folder, resume)
+
+
+def _num_rows(rows) -> int | None:
+    """How many there are, or None for a stream that does not know."""
+    if isinstance(rows, datasets.Dataset):
+        return len(rows)
+    splits = rows.info.splits or {}
+    return splits[rows.split].num_examples if rows.split in splits else None

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..data import Batch, EvaluationRows, encode_prompts, to_pil
+from ..data import Batch, EvaluationRows, encode_prompts, spread_rows, to_pil
 from ..losses import (
     bce_discriminator_loss,
     bce_generator_loss,
@@ -141,9 +141,7 @@ class GANPhase:
         if not isinstance(found, needed):
             raise ValueError(f"encoders {recipe.encoders!r}: {recipe.model} needs a {needed.__name__}, found a {type(found).__name__}")
         config = build_model_config(gan.config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given})
-        evaluation, reference = (
-            EvaluationRows(r, tokenizer, config.image_size) for r in (held_out, rows.select(evenly_spaced(len(rows), len(held_out))))
-        )
+        evaluation, reference = (EvaluationRows(r, tokenizer, config.image_size) for r in (held_out, spread_rows(rows, len(held_out))))
         generator, discriminator = gan.generator(config), gan.discriminator(config)
         if discriminator.reads_image_features:
             generator.copy_vision_tower(encoders.image_encoder)

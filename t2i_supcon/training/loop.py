@@ -7,7 +7,7 @@ A phase has `image_sizes`, `networks()`, `train_step(*micro_batches) -> terms, s
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,21 +16,21 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from ..data import Batch, to_pil
+from ..data import Batches, to_pil
 from ..figures import labelled_grid, plot_metrics
 from ..files import new_folder
 from .checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from .recipe import Recipe, recipe_values
 
 
-def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, accelerator: Accelerator, folder: Path, resume: bool = False) -> None:
+def run(phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, accelerator: Accelerator, folder: Path, resume: bool = False) -> None:
     """Trains `phase` for the recipe's steps.
 
     Leaves in `folder`: `model/` (to load with from_pretrained), `recipe.yaml`, `metrics.jsonl`, `metrics.png`, `samples/` and
     `checkpoints/`.
 
     Args:
-        make_batches: gives the endless batches of this process from a step on.
+        make_batches: gives the endless batches of this process, from the start or behind a state of theirs.
         resume: go on from the newest checkpoint in `folder`, if it holds one.
 
     Raises:
@@ -40,7 +40,7 @@ def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, a
     log = folder / "metrics.jsonl"
     if log.exists() and not resume:
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or choose another --output-dir")
-    step, window = _restore(phase, accelerator, folder)
+    step, window, data = _restore(phase, accelerator, folder)
     if accelerator.is_main_process:
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
@@ -48,11 +48,12 @@ def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, a
     if step == 0:
         _evaluate(phase, accelerator, log, 0)
 
-    batches = iter(make_batches(step * accelerator.gradient_accumulation_steps))
+    batches = make_batches(data)
+    endless = iter(batches)
     bar = tqdm(total=recipe.steps, initial=step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True)
     while step < recipe.steps:
         started = time.perf_counter()
-        micro_batches = [next(batches).to(accelerator.device) for _ in range(accelerator.gradient_accumulation_steps)]
+        micro_batches = [next(endless) for _ in range(accelerator.gradient_accumulation_steps)]
         rows = sum(map(len, micro_batches)) * accelerator.num_processes
         window.add(phase.train_step(*micro_batches), rows, time.perf_counter() - started)
         step += 1
@@ -69,22 +70,22 @@ def run(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, a
         if step % recipe.eval_every == 0 or last:
             _evaluate(phase, accelerator, log, step)
         if step % recipe.checkpoint_every == 0 or last:
-            _save(phase, accelerator, folder, step, window, recipe.keep_checkpoints)
+            _save(phase, batches, accelerator, folder, step, window, recipe.keep_checkpoints)
     bar.close()
     if accelerator.is_main_process:
         _finish(phase, folder, log)
 
 
-def preview(phase, make_batches: Callable[[int], Iterable[Batch]], recipe: Recipe, num_rows: int, folder: Path) -> None:
+def preview(phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, num_rows: int | None, folder: Path) -> None:
     """Shows what a run would do, without training: networks, steps, loss terms, and the first batch as a picture with its captions."""
     for name, network in phase.networks().items():
         parameters = list(network.parameters())
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         print(f"{name:14} {sum(p.numel() for p in parameters):>12,} parameters, {trained:>12,} trained")
-    epochs = recipe.steps * recipe.batch_size / num_rows
-    print(f"{recipe.steps:,} steps of {recipe.batch_size} rows ({recipe.sampling}): {epochs:.1f} epochs of {num_rows:,} rows")
+    epochs = f"{recipe.steps * recipe.batch_size / num_rows:.1f} epochs of {num_rows:,} rows" if num_rows else "a stream of unknown length"
+    print(f"{recipe.steps:,} steps of {recipe.batch_size} rows ({recipe.sampling}): {epochs}")
     print("terms: " + ", ".join(f"{weight:g} {name}" for name, weight in recipe.loss_weights.items()))
-    batch = next(iter(make_batches(0)))
+    batch = next(iter(make_batches(None)))
     order = torch.arange(len(batch)).view(batch.num_views, -1).T.flatten().tolist()  # partners side by side
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "first-batch.png"
@@ -115,15 +116,15 @@ class Window:
         return [{name: [float(total), n] for name, (total, n) in self.sums.items()}, self.rows, self.seconds]
 
 
-def _restore(phase, accelerator: Accelerator, folder: Path) -> tuple[int, Window]:
-    """Loads the newest checkpoint, if there is one; returns the steps taken and the log window under way."""
+def _restore(phase, accelerator: Accelerator, folder: Path) -> tuple[int, Window, dict | None]:
+    """Loads the newest checkpoint, if there is one; returns the steps taken, the log window under way and the data's state."""
     checkpoints = list_checkpoints(folder / "checkpoints")
     if not checkpoints:
-        return 0, Window()
+        return 0, Window(), None
     state = load_checkpoint(checkpoints[-1])
     phase.load_state_dict(state["phase"])
     torch.set_rng_state(state["rng"][accelerator.process_index])
-    return state["step"], Window(*state["window"])
+    return state["step"], Window(*state["window"]), state["data"][accelerator.process_index]
 
 
 def _evaluate(phase, accelerator: Accelerator, log: Path, step: int) -> None:
@@ -132,10 +133,10 @@ def _evaluate(phase, accelerator: Accelerator, log: Path, step: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def _save(phase, accelerator: Accelerator, folder: Path, step: int, window: Window, keep: int) -> None:
-    rng = gather_object([torch.get_rng_state()])
+def _save(phase, batches: Batches, accelerator: Accelerator, folder: Path, step: int, window: Window, keep: int) -> None:
+    rng, data = gather_object([torch.get_rng_state()]), gather_object([batches.state_dict()])
     if accelerator.is_main_process:
-        state = {"step": step, "phase": phase.state_dict(), "rng": rng, "window": window.state()}
+        state = {"step": step, "phase": phase.state_dict(), "rng": rng, "data": data, "window": window.state()}
         save_checkpoint(folder / "checkpoints", step, state, keep)
     accelerator.wait_for_everyone()
 

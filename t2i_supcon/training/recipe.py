@@ -34,7 +34,14 @@ class DataRecipe(CheckedFields):
     """Which rows to train on and how to read them.
 
     Args:
-        name: "emoji" or a folder of Parquet shards.
+        name: "emoji"; a folder of Parquet shards, or another one that `datasets.load_dataset` reads; or a dataset of the Hub.
+        config, revision: of a dataset of the Hub.
+        train_split, test_split: what the dataset calls its splits; without `streaming` also parts, as in "train[:90%]".
+        image_column, caption_column, label_column, labels_column, bbox_column: what it calls its columns, "a.b" for a field inside a
+            column; see `t2i_supcon.data.Columns`. label_column null = no labels, or the first of labels_column.
+        streaming: read the training rows in order, in small blocks, instead of loading the data for random access; for data that is
+            large or far away.
+        max_broken_share: share of the training rows read that may be broken; each is logged, and its partner stands in for it.
         random_crop: cut images at random from a picture 76/64 times as large.
         flip: mirror half of the images; never for data with letters, flags or clocks.
         max_words: words of a caption that are read.
@@ -43,11 +50,26 @@ class DataRecipe(CheckedFields):
     """
 
     name: str = "emoji"
+    config: str | None = None
+    revision: str | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    image_column: str = "image"
+    caption_column: str = "captions"
+    label_column: str | None = "label"
+    labels_column: str | None = "labels"
+    bbox_column: str | None = "bbox"
+    streaming: bool = False
+    max_broken_share: float = 0.0
     random_crop: bool = False
     flip: bool = False
     max_words: int = 18
     long_captions: Literal["first", "random_subset"] = "first"
     workers: int = 0
+
+    def check_values(self) -> None:
+        if not 0 <= self.max_broken_share < 1:
+            raise ValueError(f"data.max_broken_share is {self.max_broken_share}; it must be in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +85,8 @@ class Recipe(CheckedFields):
         loss_weights: weight of each loss term; a term without weight is not computed.
         scl_temperature: tau of the supervised contrastive term `supcon`.
         positives: rows are positives of each other if they share the class id ("label"), any of their labels ("any"), or any,
-            weighted by the Jaccard overlap of their label sets ("jaccard").
+            weighted by the Jaccard overlap of their label sets ("jaccard"). Pairs follow: rows pair on the class id or, for the other two,
+            on a label drawn from their own, rare ones preferred.
         mask_same_label: the matching losses leave rows of the same class out of the negatives.
         gamma1, gamma2, gamma3: sharpness of word attention, word pooling and batch softmax in the matching losses.
         lr_schedule: "constant"; "cosine" down to zero over all steps; or "exponential", times 0.98 every `lr_decay_every` steps until a

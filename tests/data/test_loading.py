@@ -1,11 +1,22 @@
 """Rows from disk, and the embedded data."""
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import CAPTIONS, encoded, picture, write_dataset
 
-from t2i_supcon.data import BrokenRowError, Collator, EvaluationRows, TrainingRows, build_tokenizer, check_captions, load_rows
+from t2i_supcon.data import (
+    BrokenRowError,
+    Collator,
+    EvaluationRows,
+    StreamedRows,
+    TrainingRows,
+    build_tokenizer,
+    check_captions,
+    load_rows,
+    shard_files,
+)
 
 
 def test_the_embedded_data_is_whole():
@@ -48,6 +59,8 @@ def test_long_captions_are_cut_by_the_stated_rule(tmp_path, rule):
 def test_collate_pads_and_marks_real_words(tiny_data, tokenizer):
     samples = TrainingRows(load_rows(str(tiny_data), "train"), tokenizer, (8, 16), 0)
     batch = Collator(2)([samples[n, n] for n in range(4)])
+    assert [tuple(scale.shape) for scale in batch.images] == [(4, 8, 8, 3), (4, 16, 16, 3)]  # pixels, until the batch goes to its device
+    batch = batch.to("cpu")
     assert [tuple(scale.shape) for scale in batch.images] == [(4, 3, 8, 8), (4, 3, 16, 16)]
     for row, caption in enumerate(batch.captions):
         ids = tokenizer(caption)["input_ids"][: tokenizer.model_max_length]
@@ -67,20 +80,40 @@ def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
 def test_a_broken_image_names_its_row(tmp_path, tokenizer):
     good = encoded(picture(0))
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0, 0], images=[good, good[:60], good])), "train")
-    with pytest.raises(BrokenRowError, match=r"row 1 \(train-1\): the image cannot be decoded"):
-        TrainingRows(rows, tokenizer, (8,), 0)[1, 0]
+    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row 1: train-1: the image cannot be decoded"):
+        TrainingRows(rows, tokenizer, (8,), 0, files=shard_files(str(tmp_path / "d"), "train"))[1, 0]
 
 
 @pytest.mark.parametrize(("captions", "message"), [([], "it has no caption"), (["fine", "..."], "'...' holds no word"), ([""], "'' holds no word")])
 def test_empty_captions_are_refused(tmp_path, captions, message):
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[CAPTIONS, captions])), "train")
-    with pytest.raises(BrokenRowError, match=rf"row 1 \(train-1\): .*{message}"):
-        check_captions(rows)
+    with pytest.raises(BrokenRowError, match=rf"train-00000-of-00001.parquet, row 1: train-1: .*{message}"):
+        check_captions(rows, shard_files(str(tmp_path / "d"), "train"))
 
 
-def test_missing_files_and_columns_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file train-"):
-        load_rows(str(tmp_path), "train")
+def test_missing_files_splits_and_columns_are_named(tmp_path, tiny_data):
+    with pytest.raises(FileNotFoundError, match="no file valid-"):
+        load_rows(str(tiny_data), "valid")
+    with pytest.raises(FileNotFoundError, match="'nobody/nothing'.*dataset of the Hub"):
+        load_rows("nobody/nothing", "train")
     datasets.Dataset.from_dict({"image": [None], "text": ["x"]}).to_parquet(tmp_path / "train-0.parquet")
-    with pytest.raises(ValueError, match="column 'captions' is missing"):
-        load_rows(str(tmp_path), "train")
+    for streaming in (False, True):
+        with pytest.raises(ValueError, match="no column 'captions' for captions; found image, text"):
+            load_rows(str(tmp_path), "train", streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_shard_that_cannot_be_read_is_named_with_its_rows(tmp_path, streaming):
+    path = write_dataset(tmp_path / "d", [0, 1] * 20) / "train-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table, path, row_group_size=10)
+    at = pq.read_metadata(path).row_group(2).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[at : at + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet: rows 20 and following cannot be read .*prepare the data again"):
+        rows = load_rows(str(tmp_path / "d"), "train", streaming=streaming)
+        list(StreamedRows(rows, "label", 0, files=shard_files(str(tmp_path / "d"), "train")).epoch(0))
+    path.write_bytes(data[:300])
+    with pytest.raises(ValueError, match="train-00000-of-00001.parquet: it is no whole Parquet file"):
+        load_rows(str(tmp_path / "d"), "train", streaming=streaming)

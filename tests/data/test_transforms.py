@@ -9,13 +9,13 @@ from conftest import encoded, picture
 from PIL import Image
 from torch.testing import assert_close
 
-from t2i_supcon.data import BrokenRowError, decode_image, image_pyramid, to_pil
+from t2i_supcon.data import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil
 from t2i_supcon.data.transforms import crop_to_bbox
 
 
 def test_an_image_of_the_right_size_keeps_its_pixels():
     image = picture(0, 16)
-    (tensor,) = image_pyramid(image, (16,))
+    tensor = scale_pixels(image_pyramid(image, (16,))[0])
     assert_close(tensor, torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1)
     assert np.array_equal(np.array(to_pil(tensor)), np.array(image))
 
@@ -23,14 +23,27 @@ def test_an_image_of_the_right_size_keeps_its_pixels():
 def test_the_centre_of_a_wide_image_is_taken_when_nothing_is_random():
     image = Image.new("RGB", (60, 20), "red")
     image.paste("blue", (20, 0, 40, 20))
-    (tensor,) = image_pyramid(image, (20,))
+    tensor = scale_pixels(image_pyramid(image, (20,))[0])
     assert_close(tensor, torch.tensor([-1.0, -1.0, 1.0])[:, None, None].expand(3, 20, 20))
 
 
 def test_every_scale_shows_the_same_square():
     low, high = image_pyramid(picture(1, 40), (8, 16), rng=np.random.default_rng(0), random_crop=True, flip=True)
-    assert low.shape == (3, 8, 8) and high.shape == (3, 16, 16)
-    assert_close(np.array(to_pil(high).resize((8, 8), Image.Resampling.BILINEAR)), np.array(to_pil(low)))
+    assert low.shape == (8, 8, 3) and high.shape == (16, 16, 3)
+    assert np.array_equal(np.array(Image.fromarray(high.numpy()).resize((8, 8), Image.Resampling.BILINEAR)), low)
+
+
+@pytest.mark.parametrize("side", [(57, 40), (33, 61), (200, 150)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_resizing_only_the_square_equals_cropping_it_out_of_the_whole(side, seed):
+    image = Image.fromarray(np.random.default_rng(9).integers(0, 256, (side[1], side[0], 3), dtype=np.uint8))
+    cut = image_pyramid(image, (32,), rng=np.random.default_rng(seed), random_crop=True)[0]
+    rng = np.random.default_rng(seed)
+    scale = 38 / min(side)  # int(32 * 76 / 64)
+    whole = image.resize((max(38, round(side[0] * scale)), max(38, round(side[1] * scale))), Image.Resampling.BILINEAR)
+    left, top = int(rng.integers(whole.width - 31)), int(rng.integers(whole.height - 31))
+    plain = np.array(whole)[top : top + 32, left : left + 32]
+    assert np.abs(cut.numpy().astype(int) - plain).max() <= 1
 
 
 def test_random_choices_follow_the_generator():
@@ -40,7 +53,7 @@ def test_random_choices_follow_the_generator():
     assert len({tuple(draw.flatten().tolist()) for draw in draws}) > 4
     flipped = [image_pyramid(image, (40,), rng=np.random.default_rng(seed), flip=True)[0] for seed in range(20)]
     plain = image_pyramid(image, (40,))[0]
-    mirrored = sum(torch.equal(f, plain.flip(2)) for f in flipped)
+    mirrored = sum(torch.equal(f, plain.flip(1)) for f in flipped)
     assert 0 < mirrored < 20 and mirrored + sum(torch.equal(f, plain) for f in flipped) == 20
 
 

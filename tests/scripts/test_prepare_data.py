@@ -1,5 +1,6 @@
 """The official archives, drawn small, to batches a training step reads; resumed, repeated and broken runs."""
 
+import gzip
 import io
 import json
 import pickle
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import picture
 
-from t2i_supcon.data import BatchSampler, Collator, TrainingRows, build_tokenizer, decode_image, load_rows, shards
+from t2i_supcon.data import Batches, BatchSampler, Collator, StreamedRows, TrainingRows, build_tokenizer, decode_image, load_rows, shards
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from prepare_data import main
@@ -27,7 +28,8 @@ def jpeg(seed, size=24):
 
 
 def write_tgz(path, files):
-    with tarfile.open(path, "w:gz") as archive:
+    """The same bytes for the same files, whenever it is written."""
+    with gzip.GzipFile(path, "wb", mtime=0) as compressed, tarfile.open(fileobj=compressed, mode="w") as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -38,7 +40,7 @@ def write_tgz(path, files):
 def write_zip(path, files):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     return path
 
 
@@ -80,10 +82,12 @@ def prepare_cub(folder, cub, *more):
 
 
 def training_batch(folder, num_classes=None):
-    rows = load_rows(str(folder), "train")
+    """The first label pairs of a stream of the shards."""
+    rows = load_rows(str(folder), "train", streaming=True)
     tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), 18)
-    samples = TrainingRows(rows, tokenizer, (8, 16), 0, random_crop=True, flip=True)
-    return Collator(2, num_classes)([samples[key] for key in next(iter(BatchSampler(rows["label"], 4, 0, pairs=True)))])
+    samples = TrainingRows(None, tokenizer, (8, 16), 0, random_crop=True, flip=True)
+    column = "label" if num_classes is None else "labels"
+    return next(iter(Batches(samples, BatchSampler(StreamedRows(rows, column, 0), 4, 0, pairs=True), Collator(2, num_classes))))
 
 
 def test_cub_to_a_training_batch(tmp_path, cub):
@@ -142,6 +146,10 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         prepare_cub(tmp_path, cub, "--resize", "8")
     with pytest.raises(SystemExit, match="the data is whole in .* could not be uploaded to 'me/birds'"):
         prepare_cub(tmp_path, cub, "--push-to-hub", "me/birds")
+    boxes = cub["images"]["CUB_200_2011/bounding_boxes.txt"]
+    cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes.replace(b" 2", b" 3")  # another file of the same size
+    with pytest.raises(SystemExit, match="other options \\(images\\)"):
+        prepare_cub(tmp_path, cub)
 
 
 @pytest.mark.parametrize(

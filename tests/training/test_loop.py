@@ -2,10 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TINY, TINY_IMAGE, TINY_TEXT, write_dataset
+from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, picture, write_dataset
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 
@@ -18,12 +19,12 @@ from t2i_supcon.training.recipe import parse_recipe
 EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
 
 
-def encoder_recipe(data, **changes):
+def encoder_recipe(folder, **changes):
     values = {
         "phase": "encoders",
         "model_config": {"text_config": TINY_TEXT, "image_config": TINY_IMAGE},
         "image_size": 16,
-        "data": {"name": str(data), "random_crop": True, "flip": True},
+        "data": {"name": str(folder), "random_crop": True, "flip": True},
         "steps": 7,
         "batch_size": 8,
         "loss_weights": {"words": 1, "sent": 1, "supcon": 1},
@@ -77,8 +78,8 @@ def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, 
         assert [e["step"] for e in logged if "words" in e] == [2, 4, 6, 7]
         assert [e["step"] for e in logged if "eval/recall@1" in e] == [0, 4, 7]
         assert terms <= set().union(*logged)
-        for picture in ("metrics.png", "samples/step-00000004.png", "samples/step-00000007.png"):
-            assert Image.open(folder / picture).size > (100, 50)
+        for name in ("metrics.png", "samples/step-00000004.png", "samples/step-00000007.png"):
+            assert Image.open(folder / name).size > (100, 50)
     assert isinstance(AutoModel.from_pretrained(phase1 / "model"), DAMSMModel)
     model = SSAGANForTextToImage.from_pretrained(tmp_path / "phase2" / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "phase2" / "model")
@@ -93,9 +94,11 @@ def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, 
         train(recipe, tmp_path / "phase2")
 
 
+@pytest.mark.parametrize("data", [{}, {"streaming": True}, {"streaming": True, "workers": 1}])
 @pytest.mark.parametrize("phase", ["encoders", "gan"])
-def test_a_resumed_run_equals_one_never_stopped(tiny_data, phase1, tmp_path, phase):
+def test_a_resumed_run_equals_one_never_stopped(tiny_data, phase1, tmp_path, phase, data):
     recipe = encoder_recipe(tiny_data) if phase == "encoders" else gan_recipe(tiny_data, phase1 / "model")
+    recipe = replace(recipe, data=replace(recipe.data, flip=True, **data))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole)
     train(recipe, broken)
@@ -131,7 +134,7 @@ def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path, t
     good = encoder_recipe(tmp_path / "bad", steps=3, batch_size=4)
     train(good, tmp_path / "run")
     write_dataset(tmp_path / "bad", [0] * 8, images=[b"broken"] * 8)
-    with pytest.raises(BrokenRowError, match=r"row \d \(train-\d\): the image cannot be decoded"):
+    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row \d: train-\d: the image cannot be decoded"):
         train(encoder_recipe(tmp_path / "bad", steps=9, batch_size=4), tmp_path / "run", resume=True)
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
 
@@ -157,3 +160,25 @@ def test_a_dry_run_shows_the_plan_and_trains_nothing(tiny_data, tmp_path, capsys
     assert f"{sum(p.numel() for p in model.image_encoder.parameters()):,} parameters" in printed
     assert "6 steps of 8 rows (pairs): 2.0 epochs of 24 rows" in printed
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["first-batch.png"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_dataset_with_columns_of_its_own_trains_without_preparation(tmp_path, streaming):
+    for split, n in (("train", 24), ("test", 100)):
+        (tmp_path / "own" / split).mkdir(parents=True)
+        with open(tmp_path / "own" / split / "metadata.jsonl", "w") as table:
+            for i in range(n):
+                picture(i).save(tmp_path / "own" / split / f"{i}.png")
+                table.write(json.dumps({"file_name": f"{i}.png", "text": CAPTIONS[i % 4], "kinds": ["abc"[i % 3], "d"]}) + "\n")
+    data = {"name": str(tmp_path / "own"), "caption_column": "text", "label_column": None, "labels_column": "kinds", "streaming": streaming}
+    recipe = encoder_recipe("", data=data, positives="jaccard", steps=4, eval_rows=100)
+    train(recipe, tmp_path / "run")
+    assert entries(tmp_path / "run")[-2]["supcon"] > 0
+    resumed = replace(recipe, steps=5)
+    train(resumed, tmp_path / "run", resume=True)
+    assert entries(tmp_path / "run")[-1]["step"] == 5
+
+
+def test_pairs_need_labels(tmp_path, tiny_data):
+    with pytest.raises(ValueError, match="no labels to pair on: name their column in data.label_column"):
+        train(encoder_recipe(tiny_data, data={"name": str(tiny_data), "label_column": None, "labels_column": None}), tmp_path / "run")

@@ -1,0 +1,80 @@
+"""The batches a process trains on, with a state to resume from."""
+
+import logging
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader
+
+from .collate import Batch, Collator
+from .loading import TrainingRows
+from .pairing import BatchSampler
+from .transforms import BrokenRowError
+
+logger = logging.getLogger(__name__)
+FIRST_ROWS = 1000  # over which broken rows may gather: shares of fewer rows say little
+
+
+class Batches:
+    """Endless batches of this process, images in [-1, 1], the same for any number of workers.
+
+    Pairs are made here, in the process that trains; workers decode images and tokenize captions.
+
+    Args:
+        samples: the rows; `tolerant` if some may be broken.
+        sampler: the order of the rows.
+        collate: makes the batch.
+        device: where batches go.
+        workers: processes that prepare batches; 0 = this one.
+        max_broken_share: share of the rows read (of the first 1,000 at least) that may be broken. Each is logged and counted.
+        state: from `state_dict`, to resume.
+
+    Raises:
+        BrokenRowError: while iterating, more broken rows than allowed.
+    """
+
+    def __init__(
+        self,
+        samples: TrainingRows,
+        sampler: BatchSampler,
+        collate: Collator,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+        max_broken_share: float = 0.0,
+        state: dict | None = None,
+    ):
+        self.sampler = sampler
+        self.device = device
+        self.max_broken_share = max_broken_share
+        self.rows, self.broken = (0, 0) if state is None else (state["rows"], state["broken"])
+        self._state = None if state is None else state["sampler"]
+        sampler.state = self._state
+        self._loader = DataLoader(
+            samples,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=torch.device(device).type == "cuda",
+            generator=torch.Generator(),  # of its own, so that starting a loader draws nothing from the training's random numbers
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            self._state = self.sampler.states.popleft()
+            self.rows += len(batch)
+            self._count_broken(batch)
+            yield batch.to(self.device)
+
+    def _count_broken(self, batch: Batch) -> None:
+        self.broken += len(batch.broken)
+        for what in batch.broken:
+            logger.warning("row skipped, number %d of %d read: %s", self.broken, self.rows, what)
+        if self.broken > self.max_broken_share * max(self.rows, FIRST_ROWS):
+            raise BrokenRowError(
+                f"{self.broken} broken rows among {self.rows}, more than data.max_broken_share {self.max_broken_share:g} allows; "
+                f"the last: {batch.broken[-1]}"
+            )
+
+    def state_dict(self) -> dict:
+        """What resumes behind the batch last handed out: plain values and, of a stream, the few rows that wait for a partner."""
+        return {"sampler": self._state, "rows": self.rows, "broken": self.broken}

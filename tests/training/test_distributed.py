@@ -84,6 +84,7 @@ def test_a_run_of_two_processes_resumes_exactly(launched, phase):
         logs.append([{name: value for name, value in e.items() if name != "rows_per_second"} for e in entries if "supcon" in e])
         checkpoints.append(load_checkpoint(list_checkpoints(folder / "checkpoints")[-1]))
         assert (folder / "model" / "model.safetensors").exists() and len(checkpoints[-1]["rng"]) == 2
+        assert [state["rows"] for state in checkpoints[-1]["data"]] == [4 * 2 * 4] * 2  # steps, micro-batches, rows
     assert logs[0] == logs[1] and [e["step"] for e in logs[0]] == [1, 2, 3, 4]
     assert not torch.equal(*checkpoints[0]["rng"])  # each process draws its own noise
     whole, parts = (c["phase"]["model"] if phase == "encoders" else c["phase"]["modules"]["generator"] for c in checkpoints)

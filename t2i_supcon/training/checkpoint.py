@@ -1,9 +1,11 @@
 """Checkpoints to resume from: complete or absent, never half-written, read without running anything stored in them."""
 
 import os
+import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -38,6 +40,33 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path) -> dict:
     """Reads a checkpoint onto the CPU; only tensors and plain values are admitted."""
     return torch.load(path / FILE, map_location="cpu", weights_only=True)
+
+
+def rng_state(device: torch.device) -> dict:
+    """The random generators of this process as plain values and tensors: Python's, numpy's, torch's on the CPU and on the device."""
+    kind, keys, *rest = np.random.get_state()
+    state = {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest], "torch": torch.get_rng_state()}
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
+    return state
+
+
+def restore_rng(state: dict, device: torch.device) -> None:
+    """Sets what `rng_state` read.
+
+    Raises:
+        ValueError: it was read beside another kind of device.
+    """
+    there = [name for name in state if name not in ("python", "numpy", "torch")] or ["cpu"]
+    if there != [device.type]:
+        raise ValueError(
+            f"the checkpoint was written on {there[0]} and this run is on {device.type}, which draws other random numbers: resume on {there[0]}"
+        )
+    random.setstate(state["python"])
+    np.random.set_state(tuple(state["numpy"]))
+    torch.set_rng_state(state["torch"])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[device.type])
 
 
 def restore_module(module: nn.Module, state: dict, name: str) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..data import Batches, to_pil
 from ..figures import labelled_grid, plot_metrics
 from ..files import new_folder
-from .checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from .checkpoint import list_checkpoints, load_checkpoint, restore_rng, rng_state, save_checkpoint
 from .recipe import Recipe, recipe_values
 
 
@@ -121,8 +121,13 @@ def _restore(phase, accelerator: Accelerator, folder: Path) -> tuple[int, Window
     if not checkpoints:
         return 0, Window(), None
     state = load_checkpoint(checkpoints[-1])
+    written = len(state["rng"])
+    if written != accelerator.num_processes:
+        raise ValueError(
+            f"the checkpoint was written by {written} processes and this run has {accelerator.num_processes}: launch it with --num_processes {written}"
+        )
     phase.load_state_dict(state["phase"])
-    torch.set_rng_state(state["rng"][accelerator.process_index])
+    restore_rng(state["rng"][accelerator.process_index], accelerator.device)
     return state["step"], Window(*state["window"]), state["data"][accelerator.process_index]
 
 
@@ -133,7 +138,7 @@ def _evaluate(phase, accelerator: Accelerator, log: Path, step: int) -> None:
 
 
 def _save(phase, batches: Batches, accelerator: Accelerator, folder: Path, step: int, window: Window, keep: int) -> None:
-    rng, data = gather_object([torch.get_rng_state()]), gather_object([batches.state_dict()])
+    rng, data = gather_object([rng_state(accelerator.device)]), gather_object([batches.state_dict()])
     if accelerator.is_main_process:
         state = {"step": step, "phase": phase.state_dict(), "rng": rng, "data": data, "window": window.state()}
         save_checkpoint(folder / "checkpoints", step, state, keep)

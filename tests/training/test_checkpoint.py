@@ -1,12 +1,14 @@
 """Checkpoints: complete or absent."""
 
 import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, restore_module, save_checkpoint
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, restore_module, restore_rng, rng_state, save_checkpoint
 
 
 def test_the_newest_are_kept(tmp_path):
@@ -46,6 +48,24 @@ def test_code_in_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         load_checkpoint(folder)
     assert not (tmp_path / "owned").exists()
+
+
+def draw():
+    return [random.gauss(0, 1), random.random(), *np.random.standard_normal(3), np.random.rand(), *torch.randn(3).tolist()]
+
+
+def test_every_random_generator_goes_on_where_it_was(tmp_path):
+    draw()  # both gauss generators now hold a number back
+    save_checkpoint(tmp_path, 1, rng_state(torch.device("cpu")), keep=1)
+    expected = draw() + draw()
+    restore_rng(load_checkpoint(tmp_path / "step-00000001"), torch.device("cpu"))
+    assert draw() + draw() == expected
+
+
+def test_random_numbers_of_another_device_are_refused():
+    state = rng_state(torch.device("cpu")) | {"cuda": torch.zeros(16, dtype=torch.uint8)}
+    with pytest.raises(ValueError, match="written on cuda and this run is on cpu"):
+        restore_rng(state, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from t2i_supcon.data import BrokenRowError
 from t2i_supcon.models import DAMSMConfig, DAMSMModel, SSAGANForTextToImage
 from t2i_supcon.training import train
-from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from t2i_supcon.training.recipe import parse_recipe
 
 EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
@@ -121,6 +121,14 @@ def test_resume_with_other_sizes_is_refused(tiny_data, phase1):
     with pytest.raises(ValueError, match=r"model.text_encoder.embedding.weight has shape \(\d+, 7\) there and \(\d+, 9\) here"):
         train(bigger, phase1, resume=True)
     assert sorted(path.name for path in (phase1 / "checkpoints").iterdir()) == before
+
+
+def test_resume_with_another_number_of_processes_is_refused(tiny_data, phase1):
+    newest = list_checkpoints(phase1 / "checkpoints")[-1]
+    state = load_checkpoint(newest)
+    save_checkpoint(newest.parent, state["step"], state | {"rng": state["rng"] * 2, "data": state["data"] * 2}, keep=9)
+    with pytest.raises(ValueError, match="written by 2 processes and this run has 1: launch it with --num_processes 2"):
+        train(encoder_recipe(tiny_data), phase1, resume=True)
 
 
 def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):

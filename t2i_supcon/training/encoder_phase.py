@@ -138,6 +138,10 @@ class EncoderPhase:
         """What is trained."""
         return {"text_encoder": self.towers.text_encoder, "image_encoder": self.towers.image_encoder}
 
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """What is used as it is."""
+        return {}
+
     def state_dict(self) -> dict:
         return {"model": self.towers.state_dict(), "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
 

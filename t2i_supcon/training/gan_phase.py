@@ -288,6 +288,10 @@ class GANPhase:
         players = {name: self.accelerator.unwrap_model(network) for name, network in players.items()}
         return players | ({"ema": self.ema.module} if self.ema is not None else {})
 
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """What is used as it is."""
+        return {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder}
+
     def state_dict(self) -> dict:
         return {
             "modules": {name: module.state_dict() for name, module in self.networks().items()},

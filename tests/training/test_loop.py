@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
-from conftest import TINY, TINY_IMAGE, TINY_TEXT, write_dataset
+from conftest import TINY, TINY_IMAGE, TINY_TEXT, full_disk, write_dataset
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 
@@ -182,6 +183,37 @@ def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tiny_data, tmp_path)
     train(recipe, tmp_path / "run", resume=True, max_steps=3)
     train(recipe, tmp_path / "whole", max_steps=stopped + 3)
     assert_same_run(tmp_path / "whole", tmp_path / "run", steps=stopped + 3)
+
+
+def test_killed_at_random_it_goes_on_from_a_complete_checkpoint(tiny_data, tmp_path):
+    recipe = encoder_recipe(tiny_data, steps=3000, log_every=1, checkpoint_every=1, keep_checkpoints=2, sample_every=5, eval_every=5)
+    chance, folder, reached = random.Random(0), tmp_path / "run", 0
+    for _ in range(3):
+        process = start(recipe, folder, "--resume", "--tracker", "none")
+        wait_for_step(process, folder, reached + chance.randint(1, 12))
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        kept, reached = newest(folder)["step"], complete_entries(folder)[-1]["step"]
+        assert kept >= reached - 2  # a step may be logged while its checkpoint is being written
+    train(recipe, folder, resume=True, max_steps=3)
+    train(recipe, tmp_path / "whole", max_steps=kept + 3)
+    assert_same_run(tmp_path / "whole", folder, steps=kept + 3)
+
+
+def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(tiny_data, tmp_path):
+    recipe = encoder_recipe(tiny_data, best_metric=None)
+    train(recipe, tmp_path / "run", max_steps=4)
+    before = (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.pt").read_bytes()
+    with full_disk(len(before) // 2), pytest.raises(OSError, match="step-00000006 could not be written: File too large"):
+        train(recipe, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.pt").read_bytes() == before
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as log:
+        log.write('{"step": 6, "words": 1')  # as far as there was room
+    train(recipe, tmp_path / "run", resume=True)
+    train(recipe, tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def test_one_ctrl_c_is_noted_and_a_second_one_aborts(capfd):

@@ -164,7 +164,7 @@ class Run:
         if metric is None or self.step == 0:
             return
         value = numbers[metric]
-        if self.best is None or self.recipe.metrics()[metric](value, self.best[1]):
+        if math.isfinite(value) and (self.best is None or self.recipe.metrics()[metric](value, self.best[1])):
             save_model(self.phase, self.folder / BEST)
             self.best = [self.step, value]
 

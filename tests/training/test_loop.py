@@ -26,6 +26,7 @@ from t2i_supcon.training import train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from t2i_supcon.training.recipe import parse_recipe, recipe_values
 from t2i_supcon.training.stopping import StopSignal
+from t2i_supcon.training.terms import matching_terms
 
 ROOT = Path(__file__).parents[2]
 EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
@@ -270,6 +271,53 @@ def test_what_a_stopped_run_owed_its_last_step_is_made_up_for(tiny_data, tmp_pat
     train(recipe, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     assert (tmp_path / "run" / "samples" / "step-00000004.png").exists()
+
+
+@pytest.mark.parametrize(("metric", "better"), [("recall@10", max), ("frechet_encoder", min), (None, None)])
+def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, capsys, metric, better):
+    recipe = gan_recipe(tiny_data, phase1 / "model", best_metric=metric, eval_every=1, checkpoint_every=1, generator_learning_rate=0.03)
+    capsys.readouterr()
+    train(recipe, tmp_path / "run")
+    printed, best = capsys.readouterr().out, tmp_path / "run" / "best"
+    if metric is None:
+        assert not best.exists() and "\nbest" not in printed
+        return
+    values = {e["step"]: e[f"eval/{metric}"] for e in entries(tmp_path / "run") if e["step"] > 0 and f"eval/{metric}" in e}
+    step = better(values, key=values.get)
+    assert len(set(values.values())) > 1, values
+    assert f"{best} (step {step}: {metric} {values[step]:.4g})" in printed
+    saved = SSAGANForTextToImage.from_pretrained(best).generator.state_dict()
+    ema = load_checkpoint(tmp_path / "run" / "checkpoints" / f"step-{step:08d}")["phase"]["modules"]["ema"]
+    assert states_equal(dict(saved), dict(ema))
+
+
+@pytest.mark.parametrize(("log_every", "message"), [(1, "words is nan at step 4"), (9, "words is nan at step 6")])  # at the latest before saving
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_data, tmp_path, monkeypatch, log_every, message):
+    recipe = encoder_recipe(tiny_data, learning_rate=1.0, log_every=log_every)
+    calls = iter(range(1, 9))
+
+    def spoilt(*arguments):
+        found = matching_terms(*arguments)
+        return found | {"words": found["words"] * float("nan")} if next(calls) == 4 else found
+
+    monkeypatch.setattr("t2i_supcon.training.encoder_phase.matching_terms", spoilt)
+    with pytest.raises(FloatingPointError, match=f"{message}. .*step-00000003 is from before: --resume goes on there, with something changed"):
+        train(recipe, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
+    monkeypatch.undo()
+    train(recipe, tmp_path / "run", resume=True)
+    train(recipe, tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny_data, tmp_path, monkeypatch):
+    def ruin(phase, batch):
+        phase.towers.text_encoder.embedding.weight.data[0, 0] = float("inf")
+        return {"words": torch.tensor(1.0)}
+
+    monkeypatch.setattr("t2i_supcon.training.EncoderPhase.train_step", ruin)
+    with pytest.raises(FloatingPointError, match="weights of text_encoder are not finite after step 3. there is no checkpoint yet"):
+        train(encoder_recipe(tiny_data), tmp_path / "run")
 
 
 def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):

@@ -18,6 +18,9 @@ def new_folder(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    replaced = final.with_name(f".replaced-{final.name}")
+    shutil.rmtree(replaced, ignore_errors=True)
     if final.exists():
-        shutil.rmtree(final)
+        os.replace(final, replaced)  # deleting takes time, in which a killed process would leave half of it
     os.replace(partial, final)
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -5,6 +5,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import io
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -119,3 +121,14 @@ def tiny_data(tmp_path) -> Path:
     """24 training and 100 test rows in 3 classes."""
     write_dataset(tmp_path / "data", [i % 3 for i in range(24)])
     return write_dataset(tmp_path / "data", [i % 3 for i in range(100)], "test")
+
+
+@contextmanager
+def full_disk(room):
+    """No file may grow beyond `room` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

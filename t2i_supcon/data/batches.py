@@ -1,6 +1,7 @@
 """The batches a process trains on, with a state to resume from."""
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -55,6 +56,7 @@ class Batches:
             collate_fn=collate,
             num_workers=workers,
             pin_memory=torch.device(device).type == "cuda",
+            worker_init_fn=ignore_signals if workers else None,
             generator=torch.Generator(),  # of its own, so that starting a loader draws nothing from the training's random numbers
         )
 
@@ -78,3 +80,9 @@ class Batches:
     def state_dict(self) -> dict:
         """What resumes behind the batch last handed out: plain values and, of a stream, the few rows that wait for a partner."""
         return {"sampler": self._state, "rows": self.rows, "broken": self.broken}
+
+
+def ignore_signals(worker: int) -> None:
+    """Leaves it to the training process to stop: Ctrl-C and a launcher's SIGTERM reach its workers too, which it still needs for the last step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

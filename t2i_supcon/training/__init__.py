@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import datasets
-import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from ..data import (
     Batches,
@@ -22,20 +22,34 @@ from ..data import (
 from . import loop
 from .encoder_phase import EncoderPhase
 from .gan_phase import GANPhase
+from .log import check_tracker
+from .preview import preview
 from .recipe import EncoderRecipe, GANRecipe, load_recipe
 
 __all__ = ["EncoderPhase", "EncoderRecipe", "GANPhase", "GANRecipe", "load_recipe", "train"]
 
 
-def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False, dry_run: bool = False) -> None:
+def train(
+    recipe: EncoderRecipe | GANRecipe,
+    folder: Path,
+    resume: bool = False,
+    dry_run: bool = False,
+    max_steps: int | None = None,
+    tracker: str | None = None,
+) -> None:
     """Runs a recipe from data to saved model; see `loop.run` for what it leaves in `folder` and the errors it raises.
 
     Args:
         resume: go on from the newest checkpoint in `folder`, if it holds one.
-        dry_run: only show what would be done (`loop.preview`).
+        dry_run: only show what would be done (`preview`).
+        max_steps: stop after so many steps of this call at the latest, with a checkpoint.
+        tracker: also shows numbers and samples: "tensorboard" (files in `folder`), "wandb" or another one of accelerate.
     """
-    accelerator = Accelerator()
-    torch.manual_seed(recipe.seed)
+    check_tracker(tracker)
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps is {max_steps}; it must be at least 1")
+    accelerator = Accelerator(log_with=tracker, project_dir=folder)
+    set_seed(recipe.seed)
     data, pairs = recipe.data, recipe.sampling == "pairs"
     columns = Columns(data.image_column, data.caption_column, data.label_column, data.labels_column, data.bbox_column)
     rows, held_out = (
@@ -71,10 +85,10 @@ def train(recipe: EncoderRecipe | GANRecipe, folder: Path, resume: bool = False,
         return Batches(samples, sampler, collate, accelerator.device, data.workers, data.max_broken_share, state)
 
     if dry_run:
-        loop.preview(phase, make_batches, recipe, _num_rows(rows), folder)
+        preview(phase, make_batches, recipe, accelerator, _num_rows(rows), folder)
         return
-    torch.manual_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
-    loop.run(phase, make_batches, recipe, accelerator, folder, resume)
+    set_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
+    loop.run(phase, make_batches, recipe, accelerator, folder, resume, max_steps)
 
 
 def _num_rows(rows) -> int | None:

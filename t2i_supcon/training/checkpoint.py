@@ -1,11 +1,17 @@
 """Checkpoints to resume from: complete or absent, never half-written, read without running anything stored in them."""
 
 import os
+import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
+from transformers.utils import logging
 
 from ..files import new_folder
 
@@ -19,25 +25,95 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> Path:
     Args:
         folder: where the checkpoints of a run lie.
         state: nested dicts and lists of tensors and plain values.
+
+    Raises:
+        OSError: it cannot be written; the others are as they were.
     """
+    for left in folder.glob(".partial-*"):  # by a process killed while it wrote
+        shutil.rmtree(left)
     final = folder / f"{PREFIX}{step:08d}"
-    with new_folder(final) as partial, open(partial / FILE, "wb") as file:
+    with writing(final), new_folder(final) as partial, open(partial / FILE, "wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    for old in list_checkpoints(folder)[:-keep]:
+    for old in sorted(folder.glob(f"{PREFIX}*"))[:-keep]:
         shutil.rmtree(old)
     return final
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+    return sorted(path.parent for path in folder.glob(f"{PREFIX}*/{FILE}"))
+
+
+def save_model(phase, folder: Path) -> None:
+    """Writes what `phase.save_pretrained` writes, in place of what was in `folder`; draws no random number of the training's.
+
+    Raises:
+        OSError: it cannot be written; the folder is as it was.
+    """
+    with writing(folder), new_folder(folder) as partial, quiet_saving(), torch.random.fork_rng(devices=[]):
+        phase.save_pretrained(partial)
+
+
+@contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Keeps the progress bar that transformers shows for every file it writes out of the run's own."""
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what a full disk or a closed folder makes the libraries raise into one OSError that names `path`."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = error
+        while reason is not None and not isinstance(reason, (OSError, SafetensorError)):
+            reason = reason.__cause__ or reason.__context__  # torch.save hides it behind a RuntimeError of its own
+        if reason is None:
+            raise
+        reason = getattr(reason, "strerror", None) or reason
+        raise OSError(f"{path} could not be written: {reason}; complete checkpoints are untouched, --resume goes on from the newest") from error
 
 
 def load_checkpoint(path: Path) -> dict:
     """Reads a checkpoint onto the CPU; only tensors and plain values are admitted."""
     return torch.load(path / FILE, map_location="cpu", weights_only=True)
+
+
+def rng_state(device: torch.device) -> dict:
+    """The random generators of this process as plain values and tensors: Python's, numpy's, torch's on the CPU and on the device."""
+    kind, keys, *rest = np.random.get_state()
+    state = {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest], "torch": torch.get_rng_state()}
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
+    return state
+
+
+def restore_rng(state: dict, device: torch.device) -> None:
+    """Sets what `rng_state` read.
+
+    Raises:
+        ValueError: it was read beside another kind of device.
+    """
+    there = [name for name in state if name not in ("python", "numpy", "torch")] or ["cpu"]
+    if there != [device.type]:
+        raise ValueError(
+            f"the checkpoint was written on {there[0]} and this run is on {device.type}, which draws other random numbers: resume on {there[0]}"
+        )
+    random.setstate(state["python"])
+    np.random.set_state(tuple(state["numpy"]))
+    torch.set_rng_state(state["torch"])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[device.type])
 
 
 def restore_module(module: nn.Module, state: dict, name: str) -> None:

@@ -80,7 +80,7 @@ class EncoderPhase:
         """One update by the mean gradient of the micro-batches; returns the unweighted terms, statistics and the gradient norm.
 
         Raises:
-            TrainingDivergedError: one of these is infinite or no number; nothing has been updated.
+            FloatingPointError: one of these is infinite or no number; nothing has been updated.
             ValueError: another number of batches than the launcher's accumulation steps.
         """
         check_micro_batches(batches, self.accelerator)
@@ -151,6 +151,10 @@ class EncoderPhase:
     def networks(self) -> dict[str, nn.Module]:
         """What is trained."""
         return {"text_encoder": self.towers.text_encoder, "image_encoder": self.towers.image_encoder}
+
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """What is used as it is."""
+        return {}
 
     def state_dict(self) -> dict:
         return {"model": self.towers.state_dict(), "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}

@@ -157,7 +157,7 @@ class GANPhase:
             The unweighted terms, statistics and gradient norms.
 
         Raises:
-            TrainingDivergedError: one of these is infinite or no number; the player whose it is has not been updated.
+            FloatingPointError: one of these is infinite or no number; the player whose it is has not been updated.
             ValueError: another number of batches than the launcher's accumulation steps.
         """
         check_micro_batches(batches, self.accelerator)
@@ -371,6 +371,10 @@ class GANPhase:
         players = {"generator": self.generator, "discriminator": self.discriminator}
         players = {name: self.accelerator.unwrap_model(network) for name, network in players.items()}
         return players | ({"ema": self.ema.module} if self.ema is not None else {})
+
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """What is used as it is."""
+        return {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder}
 
     def state_dict(self) -> dict:
         return {

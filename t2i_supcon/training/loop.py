@@ -1,10 +1,13 @@
-"""The training loop: progress, logs, samples, evaluation, checkpoints and resume, for any phase.
+"""The training loop: progress, logs, samples, evaluation, checkpoints, stop and resume, for any phase.
 
-A phase has `image_sizes`, `networks()`, `train_step(*micro_batches) -> terms, statistics`, `evaluate() -> numbers`, `report(first, last) -> text`,
-`samples() -> (pictures, captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`.
+A phase has `image_sizes`, `networks()`, `frozen_networks()`, `train_step(*micro_batches) -> terms, statistics`, `evaluate() -> numbers`,
+`report(first, last) -> text`, `samples() -> (pictures, captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`.
+A term or a gradient that is not finite makes `train_step` raise a FloatingPointError.
 """
 
-import json
+import atexit
+import math
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,81 +19,211 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from ..data import Batches, to_pil
+from ..data import Batches
 from ..figures import labelled_grid, plot_metrics
-from ..files import new_folder
-from .checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from .checkpoint import list_checkpoints, load_checkpoint, restore_rng, rng_state, save_checkpoint, save_model
+from .log import EVALUATION, METRICS, SAMPLES, RunLog
 from .recipe import Recipe, recipe_values
+from .stopping import StopSignal
+
+CHECKPOINTS, MODEL, BEST, CURVES = "checkpoints", "model", "best", "metrics.png"
 
 
-def run(phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, accelerator: Accelerator, folder: Path, resume: bool = False) -> None:
+def run(
+    phase,
+    make_batches: Callable[[dict | None], Batches],
+    recipe: Recipe,
+    accelerator: Accelerator,
+    folder: Path,
+    resume: bool = False,
+    max_steps: int | None = None,
+) -> None:
     """Trains `phase` for the recipe's steps.
 
-    Leaves in `folder`: `model/` (to load with from_pretrained), `recipe.yaml`, `metrics.jsonl`, `metrics.png`, `samples/` and
+    Leaves in `folder`: `model/` and `best/` (to load with from_pretrained), `recipe.yaml`, `metrics.jsonl`, `metrics.png`, `samples/` and
     `checkpoints/`.
 
     Args:
         make_batches: gives the endless batches of this process, from the start or behind a state of theirs.
         resume: go on from the newest checkpoint in `folder`, if it holds one.
+        max_steps: stop after so many steps of this call at the latest, with a checkpoint, as if stopped by a signal.
 
     Raises:
         FileExistsError: `folder` holds a run already and `resume` is not set.
-        ValueError: the checkpoint does not fit the recipe.
+        ValueError: the checkpoint does not fit the recipe, the number of processes or the device.
+        OSError: something cannot be written; the checkpoints are as they were.
+        FloatingPointError: a loss term or a weight is not finite; no checkpoint holds it.
+        SystemExit: SIGTERM (code 143) or Ctrl-C (code 130) stopped the run, after a checkpoint.
     """
-    log = folder / "metrics.jsonl"
-    if log.exists() and not resume:
+    if (folder / METRICS).exists() and not resume:
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or choose another --output-dir")
-    step, window, data = _restore(phase, accelerator, folder)
-    if accelerator.is_main_process:
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
-        _cut_log(log, step)
-    if step == 0:
-        _evaluate(phase, accelerator, log, 0)
-
-    batches = make_batches(data)
-    endless = iter(batches)
-    bar = tqdm(total=recipe.steps, initial=step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True)
-    while step < recipe.steps:
-        started = time.perf_counter()
-        micro_batches = [next(endless) for _ in range(accelerator.gradient_accumulation_steps)]
-        rows = sum(map(len, micro_batches)) * accelerator.num_processes
-        window.add(phase.train_step(*micro_batches), rows, time.perf_counter() - started)
-        step += 1
-        bar.update()
-        last = step == recipe.steps
-        if step % recipe.log_every == 0 or last:
-            if accelerator.is_main_process:
-                terms, rate = window.means(), window.rows / window.seconds
-                _log(log, {"step": step, **terms, "rows_per_second": round(rate, 1)})
-                bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items() if "/" not in name) + f" {rate:.0f} rows/s")
-            window = Window()
-        if accelerator.is_main_process and (step % recipe.sample_every == 0 or last):
-            labelled_grid(*phase.samples()).save(folder / "samples" / f"step-{step:08d}.png")
-        if step % recipe.eval_every == 0 or last:
-            _evaluate(phase, accelerator, log, step)
-        if step % recipe.checkpoint_every == 0 or last:
-            _save(phase, batches, accelerator, folder, step, window, recipe.keep_checkpoints)
-    bar.close()
-    if accelerator.is_main_process:
-        _finish(phase, folder, log)
+    try:
+        Run(phase, make_batches, recipe, accelerator, folder).train(max_steps)
+    except FloatingPointError as error:
+        checkpoints = list_checkpoints(folder / CHECKPOINTS)
+        kept = f"{checkpoints[-1]} is from before: --resume goes on there" if checkpoints else "there is no checkpoint yet"
+        raise FloatingPointError(
+            f"{error}. {kept}, with something changed, or the same happens again: a lower learning rate or weight of that term, max_grad_norm, "
+            "or --mixed_precision no"
+        ) from error
 
 
-def preview(phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, num_rows: int | None, folder: Path) -> None:
-    """Shows what a run would do, without training: networks, steps, loss terms, and the first batch as a picture with its captions."""
-    for name, network in phase.networks().items():
-        parameters = list(network.parameters())
-        trained = sum(p.numel() for p in parameters if p.requires_grad)
-        print(f"{name:14} {sum(p.numel() for p in parameters):>12,} parameters, {trained:>12,} trained")
-    epochs = f"{recipe.steps * recipe.batch_size / num_rows:.1f} epochs of {num_rows:,} rows" if num_rows else "a stream of unknown length"
-    print(f"{recipe.steps:,} steps of {recipe.batch_size} rows ({recipe.sampling}): {epochs}")
-    print("terms: " + ", ".join(f"{weight:g} {name}" for name, weight in recipe.loss_weights.items()))
-    batch = next(iter(make_batches(None)))
-    order = torch.arange(len(batch)).view(batch.num_views, -1).T.flatten().tolist()  # partners side by side
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = folder / "first-batch.png"
-    labelled_grid([to_pil(batch.images[-1][row]) for row in order], [batch.captions[row] for row in order], columns=8).save(picture)
-    print(f"first batch: {picture}")
+class Run:
+    """A run under way: what `run` was given, and what its checkpoints hold.
+
+    Attributes:
+        step: how many were taken.
+        reviewed: the step whose samples and evaluation are done.
+        best: step and value of the best evaluation, by the recipe's `best_metric`.
+    """
+
+    def __init__(self, phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, accelerator: Accelerator, folder: Path):
+        self.phase = phase
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.folder = folder
+        self.step = 0
+        self.reviewed = -1
+        self.best: list | None = None
+        self.window = Window()
+        self.batches = make_batches(self._restore())
+        self.log: RunLog | None = None
+        if accelerator.is_main_process:
+            self.log = RunLog(folder, accelerator, recipe, self.step, self.reviewed == self.step)
+            (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
+
+    def train(self, max_steps: int | None) -> None:
+        """Takes the steps that are left, or `max_steps` of them."""
+        until = self.recipe.steps if max_steps is None else min(self.recipe.steps, self.step + max_steps)
+        try:
+            with StopSignal(self.accelerator) as stop, self._progress_bar() as bar:
+                number = self._take_steps(until, stop, bar)
+            if self.step == self.recipe.steps and not number:
+                self._finish()
+            else:
+                self._say_how_to_go_on(f"stopped by {signal.Signals(number).name}" if number else "stopped")
+        finally:
+            if self.log is not None:
+                self.log.close()
+        self.accelerator.wait_for_everyone()
+        atexit.register(self.accelerator.state.destroy_process_group)  # not after an error, when the others may wait for this process
+        if number:
+            raise SystemExit(128 + number)
+
+    def _take_steps(self, until: int, stop: StopSignal, bar: tqdm) -> int:
+        """Trains up to a step, which ends in a checkpoint; returns the signal that stopped it before, or 0."""
+        endless = iter(self.batches)
+        self._review()
+        while self.step < until:
+            started = time.perf_counter()
+            micro_batches = [next(endless) for _ in range(self.accelerator.gradient_accumulation_steps)]
+            rows = sum(map(len, micro_batches)) * self.accelerator.num_processes
+            self.window.add(self.phase.train_step(*micro_batches), rows, time.perf_counter() - started)
+            self.step += 1
+            bar.update()
+            if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
+                self._log_terms(bar)
+            if number := stop.received():
+                self._save()
+                return number
+            self._review()
+            if self.step % self.recipe.checkpoint_every == 0 or self.step == until:
+                self._save()
+        return 0
+
+    def _progress_bar(self) -> tqdm:
+        shown = self.accelerator.is_main_process
+        return tqdm(total=self.recipe.steps, initial=self.step, unit="step", disable=not shown, dynamic_ncols=True)
+
+    def _log_terms(self, bar: tqdm) -> None:
+        if self.accelerator.is_main_process:
+            terms = self.window.means()
+            rate = self.window.rows / self.window.seconds
+            self.log.write(self.step, {**terms, "rows_per_second": round(rate, 1)})
+            bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items() if "/" not in name) + f" {rate:.0f} rows/s")
+        self.window = Window()
+
+    def _review(self) -> None:
+        """Samples and evaluation, where this step is due for them and they were not done before the run was stopped."""
+        if self.reviewed == self.step:
+            return
+        last = self.step == self.recipe.steps
+        if self.accelerator.is_main_process and self.step > 0 and (self.step % self.recipe.sample_every == 0 or last):
+            self.log.picture(self.step, labelled_grid(*self.phase.samples()))
+        if self.step % self.recipe.eval_every == 0 or last:
+            if self.accelerator.is_main_process:
+                numbers = self.phase.evaluate()
+                self.log.write(self.step, {f"{EVALUATION}{name}": value for name, value in numbers.items()})
+                self._keep_best(numbers)
+            self.accelerator.wait_for_everyone()
+        self.reviewed = self.step
+
+    def _keep_best(self, numbers: dict[str, float]) -> None:
+        """Saves the model if it is the best so far; an untrained one is not."""
+        metric = self.recipe.best_metric
+        if metric is None or self.step == 0:
+            return
+        value = numbers[metric]
+        if math.isfinite(value) and (self.best is None or self.recipe.metrics()[metric](value, self.best[1])):
+            save_model(self.phase, self.folder / BEST)
+            self.best = [self.step, value]
+
+    def _save(self) -> None:
+        self._check_finite()
+        rng, data = gather_object([rng_state(self.accelerator.device)]), gather_object([self.batches.state_dict()])
+        if self.accelerator.is_main_process:
+            state = {
+                "step": self.step,
+                "phase": self.phase.state_dict(),
+                "rng": rng,  # of each process
+                "data": data,  # of each process
+                "window": self.window.state(),
+                "reviewed": self.reviewed,
+                "best": self.best,
+            }
+            save_checkpoint(self.folder / CHECKPOINTS, self.step, state, self.recipe.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _check_finite(self) -> None:
+        """Keeps what cannot be trained any further out of the checkpoints, which would push out the good ones."""
+        for name, network in self.phase.networks().items():
+            if not torch.stack([p.isfinite().all() for p in network.parameters()]).all():
+                raise FloatingPointError(f"weights of {name} are not finite after step {self.step}")
+
+    def _restore(self) -> dict | None:
+        """Loads the newest checkpoint, if there is one; returns the state of the data."""
+        checkpoints = list_checkpoints(self.folder / CHECKPOINTS)
+        if not checkpoints:
+            return None
+        state = load_checkpoint(checkpoints[-1])
+        written, here = len(state["rng"]), self.accelerator.num_processes
+        if written != here:
+            raise ValueError(f"the checkpoint was written by {written} processes, and this run's number is {here}: set --num_processes {written}")
+        self.phase.load_state_dict(state["phase"])
+        restore_rng(state["rng"][self.accelerator.process_index], self.accelerator.device)
+        self.step, self.reviewed, self.best = state["step"], state["reviewed"], state["best"]
+        self.window = Window(*state["window"])
+        return state["data"][self.accelerator.process_index]
+
+    def _say_how_to_go_on(self, what: str) -> None:
+        if self.accelerator.is_main_process:
+            checkpoint = list_checkpoints(self.folder / CHECKPOINTS)[-1]
+            print(f"{what} after step {self.step:,} of {self.recipe.steps:,}; the same command with --resume goes on from {checkpoint}")
+
+    def _finish(self) -> None:
+        """Saves the model, plots the log and says what came out."""
+        if not self.accelerator.is_main_process:
+            return
+        save_model(self.phase, self.folder / MODEL)
+        plot_metrics(self.log.path, self.folder / CURVES)
+        evaluations = self.log.evaluations()
+        print(self.phase.report(evaluations[0], evaluations[-1]))
+        found = {"model": MODEL, "best": BEST, "curves": CURVES, "numbers": METRICS, "samples": SAMPLES}
+        if self.best is None:
+            del found["best"]
+        for what, name in found.items():
+            note = f" (step {self.best[0]:,}: {self.recipe.best_metric} {self.best[1]:.4g})" if what == "best" else ""
+            print(f"{what:8} {self.folder / name}{note}")
 
 
 class Window:
@@ -109,57 +242,11 @@ class Window:
             self.sums[name][1] += 1
 
     def means(self) -> dict[str, float]:
-        return {name: float(total / n) for name, (total, n) in self.sums.items()}
+        started = time.perf_counter()
+        self.sums.update({name: [float(total), n] for name, (total, n) in self.sums.items()})
+        self.seconds += time.perf_counter() - started  # a device may only now finish its steps
+        return {name: total / n for name, (total, n) in self.sums.items()}
 
     def state(self) -> list:
         """Arguments that make an equal window, as plain values."""
         return [{name: [float(total), n] for name, (total, n) in self.sums.items()}, self.rows, self.seconds]
-
-
-def _restore(phase, accelerator: Accelerator, folder: Path) -> tuple[int, Window, dict | None]:
-    """Loads the newest checkpoint, if there is one; returns the steps taken, the log window under way and the data's state."""
-    checkpoints = list_checkpoints(folder / "checkpoints")
-    if not checkpoints:
-        return 0, Window(), None
-    state = load_checkpoint(checkpoints[-1])
-    phase.load_state_dict(state["phase"])
-    torch.set_rng_state(state["rng"][accelerator.process_index])
-    return state["step"], Window(*state["window"]), state["data"][accelerator.process_index]
-
-
-def _evaluate(phase, accelerator: Accelerator, log: Path, step: int) -> None:
-    if accelerator.is_main_process:
-        _log(log, {"step": step, **{f"eval/{name}": value for name, value in phase.evaluate().items()}})
-    accelerator.wait_for_everyone()
-
-
-def _save(phase, batches: Batches, accelerator: Accelerator, folder: Path, step: int, window: Window, keep: int) -> None:
-    rng, data = gather_object([torch.get_rng_state()]), gather_object([batches.state_dict()])
-    if accelerator.is_main_process:
-        state = {"step": step, "phase": phase.state_dict(), "rng": rng, "data": data, "window": window.state()}
-        save_checkpoint(folder / "checkpoints", step, state, keep)
-    accelerator.wait_for_everyone()
-
-
-def _finish(phase, folder: Path, log: Path) -> None:
-    """Saves the model, plots the log and says what came out."""
-    with new_folder(folder / "model") as partial:
-        phase.save_pretrained(partial)
-    plot_metrics(log, folder / "metrics.png")
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    evaluations = [{name.removeprefix("eval/"): value for name, value in e.items()} for e in entries if any(n.startswith("eval/") for n in e)]
-    print(phase.report(evaluations[0], evaluations[-1]))
-    for what, path in (("model", "model"), ("curves", "metrics.png"), ("numbers", "metrics.jsonl"), ("samples", "samples")):
-        print(f"{what:8} {folder / path}")
-
-
-def _log(log: Path, entry: dict) -> None:
-    with open(log, "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-
-
-def _cut_log(log: Path, step: int) -> None:
-    """Keeps the entries that a run resumed after `step` steps does not write again: all up to there, none for a run from the start."""
-    if log.exists():
-        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if 0 < step >= json.loads(line)["step"]]
-        log.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

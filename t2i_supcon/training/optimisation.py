@@ -15,10 +15,6 @@ from .gather import average_gradients, broadcast_state, mean_over_processes, num
 from .recipe import Recipe
 
 
-class TrainingDivergedError(ValueError):
-    """A loss term, a statistic or a gradient is infinite or no number; the weights are those before the step that found it."""
-
-
 def lr_schedule(optimizer: Optimizer, recipe: Recipe) -> LambdaLR:
     """The recipe's schedule over its steps, as a factor on the optimiser's own rates."""
     if recipe.lr_schedule == "cosine":
@@ -84,7 +80,7 @@ def take_step(
         `values` averaged over the processes, and the norm of the gradient before clipping as `grad_norm/{name}`.
 
     Raises:
-        TrainingDivergedError: names the first of these that is not finite; nothing has been updated.
+        FloatingPointError: names the first of these that is not finite; nothing has been updated.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     average_gradients(parameters)
@@ -103,7 +99,4 @@ def _check_finite(values: dict[str, Tensor], step: int, accelerator: Accelerator
     wrong = [name for name, fine in zip(values, finite) if not fine]
     overflow = all(name.startswith("grad_norm/") for name in wrong)  # in fp16 the gradient scaler skips such a step and scales down
     if wrong and not (overflow and accelerator.scaler is not None and accelerator.scaler.get_scale() >= 1):
-        raise TrainingDivergedError(
-            f"step {step + 1}: {wrong[0]} is {float(values[wrong[0]])}; the update was not made. Resume from the last checkpoint with a lower "
-            "learning rate, with max_grad_norm, or with --mixed_precision no"
-        )
+        raise FloatingPointError(f"step {step + 1}: {wrong[0]} is {float(values[wrong[0]])}; the update was not made")

@@ -7,6 +7,8 @@ Architecture goes to the model's own config (`model_config`), the number of proc
 import dataclasses
 import difflib
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -101,6 +103,7 @@ class Recipe(CheckedFields):
         eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.
         log_every, sample_every, eval_every, checkpoint_every: steps between log lines, sample pictures, evaluations and checkpoints.
         keep_checkpoints: how many of the newest checkpoints stay.
+        best_metric: the evaluated number whose best model is kept beside the last one; null = keep none.
     """
 
     phase: Literal["encoders", "gan"]
@@ -130,6 +133,7 @@ class Recipe(CheckedFields):
     eval_every: int = 200
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
+    best_metric: str | None = None
 
     def check_values(self) -> None:
         for name in ("steps", "batch_size", "lr_decay_every", "log_every", "sample_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
@@ -148,10 +152,21 @@ class Recipe(CheckedFields):
                 f"loss_weights names {name!r}, but phase {self.phase!r} has the terms {', '.join(self.terms())}{_hint(name, self.terms())}"
             )
 
+        if self.best_metric is not None and self.best_metric not in self.metrics():
+            known = ", ".join(self.metrics())
+            raise ValueError(
+                f"best_metric is {self.best_metric!r}, but phase {self.phase!r} evaluates {known}{_hint(self.best_metric, self.metrics())}"
+            )
+
     @classmethod
     def terms(cls) -> tuple[str, ...]:
         """Names of the loss terms this phase can compute."""
         raise NotImplementedError
+
+    @classmethod
+    def metrics(cls) -> dict[str, Callable[[float, float], bool]]:
+        """Names of the numbers this phase evaluates, and whether a first one is better than a second one."""
+        return {"recall@1": operator.gt, "recall@10": operator.gt}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +197,7 @@ class EncoderRecipe(Recipe):
     betas: tuple[float, float] = (0.5, 0.999)
     reset_adam_every: int | None = None
     text_grad_clip: float | None = 0.25
+    best_metric: str | None = "recall@1"
 
     def check_values(self) -> None:
         super().check_values()
@@ -225,6 +241,7 @@ class GANRecipe(Recipe):
     ema_decay: float | None = None
     wrong_captions: Literal["next", "rotated"] = "next"
     augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)
+    best_metric: str | None = "frechet_encoder"
 
     def check_values(self) -> None:
         super().check_values()
@@ -236,6 +253,10 @@ class GANRecipe(Recipe):
     @classmethod
     def terms(cls) -> tuple[str, ...]:
         return ("d_adv", "d_magp", "g_adv", "g_kl", "words", "sent", "clip_sim", "supcon")
+
+    @classmethod
+    def metrics(cls) -> dict[str, Callable[[float, float], bool]]:
+        return {"frechet_encoder": operator.lt, **super().metrics()}
 
 
 PHASES = {"encoders": EncoderRecipe, "gan": GANRecipe}

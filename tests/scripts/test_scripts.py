@@ -22,7 +22,9 @@ def run(*command, cwd=ROOT):
     return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize(("script", "first"), [("train", "--"), ("generate", "--"), ("convert_checkpoint", "--"), ("prepare_data", "cub --")])
+@pytest.mark.parametrize(
+    ("script", "first"), [("train", "--"), ("soak", "--"), ("generate", "--"), ("convert_checkpoint", "--"), ("prepare_data", "cub --")]
+)
 def test_help_is_for_newcomers(script, first):
     result = run(f"scripts/{script}.py", "--help")
     assert result.returncode == 0

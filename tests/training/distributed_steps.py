@@ -20,7 +20,6 @@ from t2i_supcon.data import Batch
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
 from t2i_supcon.training import EncoderPhase, GANPhase, train
 from t2i_supcon.training.gather import num_processes, process_index
-from t2i_supcon.training.optimisation import TrainingDivergedError
 from t2i_supcon.training.recipe import parse_recipe
 
 ROWS = 8
@@ -130,7 +129,7 @@ def results_of(network: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
 def error_of(act) -> str:
     try:
         act()
-    except (ValueError, TrainingDivergedError) as error:
+    except (ValueError, FloatingPointError) as error:
         return f"{type(error).__name__}: {error}"
     return "none"
 

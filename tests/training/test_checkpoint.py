@@ -1,12 +1,28 @@
 """Checkpoints: complete or absent."""
 
+import os
 import pickle
+import random
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from conftest import full_disk
 from torch import nn
 
-from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, restore_module, save_checkpoint
+from t2i_supcon.training.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    restore_module,
+    restore_rng,
+    rng_state,
+    save_checkpoint,
+    save_model,
+    writing,
+)
 
 
 def test_the_newest_are_kept(tmp_path):
@@ -30,8 +46,66 @@ def test_a_half_written_folder_is_never_taken_for_a_checkpoint(tmp_path):
     partial.mkdir()
     (partial / "state.pt").write_bytes(b"half")
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
-    save_checkpoint(tmp_path, 2, {"step": 2}, keep=2)
-    assert load_checkpoint(list_checkpoints(tmp_path)[-1]) == {"step": 2}
+    save_checkpoint(tmp_path, 3, {"step": 3}, keep=2)
+    assert load_checkpoint(list_checkpoints(tmp_path)[-1]) == {"step": 3}
+    assert not partial.exists()
+
+
+def test_a_half_deleted_folder_is_never_taken_for_a_checkpoint(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1}, keep=2)
+    (tmp_path / "step-00000002").mkdir()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
+    for step in (3, 4):
+        save_checkpoint(tmp_path, step, {"step": step}, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("room", [100, 100_000, 400_800])  # within the first record, the tensor, the table of contents
+def test_a_full_disk_is_one_error_and_leaves_the_old_one(tmp_path, room):
+    small, large = ({"step": n, "x": torch.zeros(n, 50_000)} for n in (1, 2))
+    save_checkpoint(tmp_path, 1, small, keep=1)
+    with full_disk(room), pytest.raises(OSError, match=r"step-00000002 could not be written: File too large; complete checkpoints are untouched"):
+        save_checkpoint(tmp_path, 2, large, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert torch.equal(load_checkpoint(list_checkpoints(tmp_path)[-1])["x"], small["x"])
+
+
+def test_a_full_disk_leaves_the_old_model(tmp_path, encoders):
+    save_model(encoders, tmp_path / "best")
+    before = (tmp_path / "best" / "model.safetensors").read_bytes()
+    with full_disk(10_000), pytest.raises(OSError, match="best could not be written: .*File too large"):
+        save_model(encoders, tmp_path / "best")
+    assert [path.name for path in tmp_path.iterdir()] == ["best"] and (tmp_path / "best" / "model.safetensors").read_bytes() == before
+
+
+@contextmanager
+def as_nobody():
+    """Root may write anywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_closed_folder_is_one_error_and_leaves_the_old_one():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_checkpoint(folder, 1, {"step": 1}, keep=1)
+        folder.chmod(0o555)
+        with as_nobody(), pytest.raises(OSError, match="step-00000002 could not be written: Permission denied"):
+            save_checkpoint(folder, 2, {"step": 2}, keep=1)
+        assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+        assert load_checkpoint(list_checkpoints(folder)[-1]) == {"step": 1}
+        folder.chmod(0o755)
+
+
+def test_errors_that_have_nothing_to_do_with_the_disk_pass(tmp_path):
+    with pytest.raises(RuntimeError, match="the device has gone"), writing(tmp_path):
+        raise RuntimeError("the device has gone")
 
 
 def test_code_in_a_checkpoint_is_refused(tmp_path):
@@ -46,6 +120,24 @@ def test_code_in_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         load_checkpoint(folder)
     assert not (tmp_path / "owned").exists()
+
+
+def draw():
+    return [random.gauss(0, 1), random.random(), *np.random.standard_normal(3), np.random.rand(), *torch.randn(3).tolist()]
+
+
+def test_every_random_generator_goes_on_where_it_was(tmp_path):
+    draw()  # both gauss generators now hold a number back
+    save_checkpoint(tmp_path, 1, rng_state(torch.device("cpu")), keep=1)
+    expected = draw() + draw()
+    restore_rng(load_checkpoint(tmp_path / "step-00000001"), torch.device("cpu"))
+    assert draw() + draw() == expected
+
+
+def test_random_numbers_of_another_device_are_refused():
+    state = rng_state(torch.device("cpu")) | {"cuda": torch.zeros(16, dtype=torch.uint8)}
+    with pytest.raises(ValueError, match="written on cuda and this run is on cpu"):
+        restore_rng(state, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

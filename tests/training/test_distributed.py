@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,11 @@ def two_processes(launched) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def one_process() -> dict:
-    return run_all()
+def one_process() -> Iterator[dict]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # like each of the two: a BatchNorm over few equal values makes large differences of small ones
+    yield run_all()
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("case", [*GAN_CASES, *ENCODER_CASES])
@@ -71,7 +75,7 @@ def test_batches_of_different_sizes_are_refused(two_processes):
 
 
 def test_what_diverges_in_one_process_stops_all(one_process, two_processes):
-    assert one_process["diverged"].startswith("TrainingDivergedError: step 1: d_adv is nan")
+    assert one_process["diverged"].startswith("FloatingPointError: step 1: d_adv is nan")
     assert [found["diverged"] for found in two_processes] == [one_process["diverged"]] * 2
 
 
@@ -86,6 +90,6 @@ def test_a_run_of_two_processes_resumes_exactly(launched, phase):
         assert (folder / "model" / "model.safetensors").exists() and len(checkpoints[-1]["rng"]) == 2
         assert [state["rows"] for state in checkpoints[-1]["data"]] == [4 * 2 * 4] * 2  # steps, micro-batches, rows
     assert logs[0] == logs[1] and [e["step"] for e in logs[0]] == [1, 2, 3, 4]
-    assert not torch.equal(*checkpoints[0]["rng"])  # each process draws its own noise
+    assert not torch.equal(*(state["torch"] for state in checkpoints[0]["rng"]))  # each process draws its own noise
     whole, parts = (c["phase"]["model"] if phase == "encoders" else c["phase"]["modules"]["generator"] for c in checkpoints)
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())

@@ -1,21 +1,34 @@
 """Whole runs on a tiny dataset: what they leave behind, and that a stopped run goes on as if it had not been."""
 
 import json
+import os
+import random
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, picture, write_dataset
+import yaml
+from accelerate import Accelerator
+from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, full_disk, picture, write_dataset
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 
 from t2i_supcon.data import BrokenRowError
 from t2i_supcon.models import DAMSMConfig, DAMSMModel, SSAGANForTextToImage
 from t2i_supcon.training import train
-from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
-from t2i_supcon.training.recipe import parse_recipe
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from t2i_supcon.training.recipe import parse_recipe, recipe_values
+from t2i_supcon.training.stopping import StopSignal
+from t2i_supcon.training.terms import matching_terms
 
+ROOT = Path(__file__).parents[2]
 EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
 
 
@@ -68,6 +81,39 @@ def states_equal(a, b):
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
+def newest(folder):
+    return load_checkpoint(list_checkpoints(folder / "checkpoints")[-1])
+
+
+def assert_same_run(*folders, steps=7):
+    """The last checkpoints and all that was logged, but for the seconds it took."""
+    a, b = map(newest, folders)
+    for state in (a, b):
+        state.pop("window")  # holds seconds; its sums are in the log
+    assert a["step"] == steps and states_equal(a, b)
+    plain = [[{name: value for name, value in e.items() if name != "rows_per_second"} for e in entries(folder)] for folder in folders]
+    assert plain[0] == plain[1]
+
+
+def start(recipe, folder, *options):
+    """The script as a process, in a process group of its own."""
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(recipe_values(recipe)))
+    command = [sys.executable, "scripts/train.py", "--recipe", path, "--output-dir", folder, *options]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True)
+
+
+def wait_for_step(process, folder, step):
+    while not (folder / "metrics.jsonl").exists() or not any(e["step"] >= step for e in complete_entries(folder)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def complete_entries(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
 def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, capsys):
     recipe = gan_recipe(tiny_data, phase1 / "model")
     train(recipe, tmp_path / "phase2")
@@ -103,16 +149,9 @@ def test_a_resumed_run_equals_one_never_stopped(tiny_data, phase1, tmp_path, pha
     train(recipe, whole)
     train(recipe, broken)
     for path in list_checkpoints(broken / "checkpoints")[1:]:  # as if killed between steps 3 and 6
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+        shutil.rmtree(path)
     train(recipe, broken, resume=True)
-    a, b = (load_checkpoint(list_checkpoints(folder / "checkpoints")[-1]) for folder in (whole, broken))
-    for state in (a, b):
-        state.pop("window")  # holds seconds; its sums are in the log
-    assert a["step"] == 7 and states_equal(a, b)
-    plain = [[{name: value for name, value in e.items() if name != "rows_per_second"} for e in entries(folder)] for folder in (whole, broken)]
-    assert plain[0] == plain[1]
+    assert_same_run(whole, broken)
 
 
 def test_resume_with_other_sizes_is_refused(tiny_data, phase1):
@@ -121,6 +160,163 @@ def test_resume_with_other_sizes_is_refused(tiny_data, phase1):
     with pytest.raises(ValueError, match=r"model.text_encoder.embedding.weight has shape \(\d+, 7\) there and \(\d+, 9\) here"):
         train(bigger, phase1, resume=True)
     assert sorted(path.name for path in (phase1 / "checkpoints").iterdir()) == before
+
+
+def test_resume_with_another_number_of_processes_is_refused(tiny_data, phase1):
+    newest = list_checkpoints(phase1 / "checkpoints")[-1]
+    state = load_checkpoint(newest)
+    save_checkpoint(newest.parent, state["step"], state | {"rng": state["rng"] * 2, "data": state["data"] * 2}, keep=9)
+    with pytest.raises(ValueError, match="written by 2 processes, and this run's number is 1: set --num_processes 2"):
+        train(encoder_recipe(tiny_data), phase1, resume=True)
+
+
+def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tiny_data, tmp_path):
+    recipe = encoder_recipe(tiny_data, steps=3000, log_every=1, checkpoint_every=3000, sample_every=9999, eval_every=9999)
+    recipe = replace(recipe, data=replace(recipe.data, workers=1))
+    process = start(recipe, tmp_path / "run", "--tracker", "none")
+    wait_for_step(process, tmp_path / "run", 2)
+    os.killpg(process.pid, signal.SIGTERM)  # the workers too, as torch's launcher does
+    out, errors = process.communicate()
+    assert process.returncode == 143, errors
+    stopped = newest(tmp_path / "run")["step"]
+    assert f"stopped by SIGTERM after step {stopped:,} of 3,000; the same command with --resume goes on from {tmp_path / 'run'}" in out
+    assert "Traceback" not in errors
+    train(recipe, tmp_path / "run", resume=True, max_steps=3)
+    train(recipe, tmp_path / "whole", max_steps=stopped + 3)
+    assert_same_run(tmp_path / "whole", tmp_path / "run", steps=stopped + 3)
+
+
+def test_killed_at_random_it_goes_on_from_a_complete_checkpoint(tiny_data, tmp_path):
+    recipe = encoder_recipe(tiny_data, steps=3000, log_every=1, checkpoint_every=1, keep_checkpoints=2, sample_every=5, eval_every=5)
+    chance, folder, reached = random.Random(0), tmp_path / "run", 0
+    for _ in range(3):
+        process = start(recipe, folder, "--resume", "--tracker", "none")
+        wait_for_step(process, folder, reached + chance.randint(1, 12))
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        kept, reached = newest(folder)["step"], complete_entries(folder)[-1]["step"]
+        assert kept >= reached - 2  # a step may be logged while its checkpoint is being written
+    train(recipe, folder, resume=True, max_steps=3)
+    train(recipe, tmp_path / "whole", max_steps=kept + 3)
+    assert_same_run(tmp_path / "whole", folder, steps=kept + 3)
+
+
+def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(tiny_data, tmp_path):
+    recipe = encoder_recipe(tiny_data, best_metric=None)
+    train(recipe, tmp_path / "run", max_steps=4)
+    before = (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.pt").read_bytes()
+    with full_disk(len(before) // 2), pytest.raises(OSError, match="step-00000006 could not be written: File too large"):
+        train(recipe, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.pt").read_bytes() == before
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as log:
+        log.write('{"step": 6, "words": 1')  # as far as there was room
+    train(recipe, tmp_path / "run", resume=True)
+    train(recipe, tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_one_ctrl_c_is_noted_and_a_second_one_aborts(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignal(Accelerator()) as stop:
+        assert stop.received() == 0
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received() == signal.SIGINT and "again aborts" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize("phase", ["encoders", "gan"])
+def test_a_run_in_pieces_equals_one_never_stopped(tiny_data, phase1, tmp_path, capsys, phase):
+    recipe = encoder_recipe(tiny_data) if phase == "encoders" else gan_recipe(tiny_data, phase1 / "model")
+    train(recipe, tmp_path / "whole")
+    for part in (4, 1, 9):  # the first piece ends where samples, an evaluation and a best model are due
+        capsys.readouterr()
+        train(recipe, tmp_path / "pieces", resume=True, max_steps=part)
+        if part < 9:
+            assert f"stopped after step {newest(tmp_path / 'pieces')['step']} of 7; the same command with --resume" in capsys.readouterr().out
+    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
+
+
+def test_several_processes_stop_at_the_same_step_and_go_on(tmp_path):
+    def launch(folder, *arguments):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [*torchrun, Path(__file__).with_name("several_processes.py"), folder, *arguments]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    whole = launch(tmp_path / "whole", "0")
+    assert whole.returncode == 0, whole.stderr
+    stopped = launch(tmp_path / "run", "5")  # the second process alone is signalled, in step 5
+    assert stopped.returncode != 0 and "stopped by SIGTERM after step 6 of 9" in stopped.stdout, stopped.stderr
+    state = newest(tmp_path / "run")
+    assert state["step"] == 6 and [data["taken"] for data in state["data"]] == [6, 6]
+    assert not torch.equal(state["rng"][0]["torch"], state["rng"][1]["torch"])
+    assert launch(tmp_path / "run", "0").returncode == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run", steps=9)
+
+
+def test_what_a_stopped_run_owed_its_last_step_is_made_up_for(tiny_data, tmp_path, monkeypatch):
+    recipe = encoder_recipe(tiny_data)
+    train(recipe, tmp_path / "whole")
+    at_step_4 = iter([0, 0, 0, signal.SIGTERM])
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(StopSignal, "received", lambda self: next(at_step_4))
+        train(recipe, tmp_path / "run")
+    assert stopped.value.code == 143
+    assert [e["step"] for e in entries(tmp_path / "run") if "eval/recall@1" in e] == [0]
+    train(recipe, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert (tmp_path / "run" / "samples" / "step-00000004.png").exists()
+
+
+@pytest.mark.parametrize(("metric", "better"), [("recall@10", max), ("frechet_encoder", min), (None, None)])
+def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, capsys, metric, better):
+    recipe = gan_recipe(tiny_data, phase1 / "model", best_metric=metric, eval_every=1, checkpoint_every=1, generator_learning_rate=0.03)
+    capsys.readouterr()
+    train(recipe, tmp_path / "run")
+    printed, best = capsys.readouterr().out, tmp_path / "run" / "best"
+    if metric is None:
+        assert not best.exists() and "\nbest" not in printed
+        return
+    values = {e["step"]: e[f"eval/{metric}"] for e in entries(tmp_path / "run") if e["step"] > 0 and f"eval/{metric}" in e}
+    step = better(values, key=values.get)
+    assert len(set(values.values())) > 1, values
+    assert f"{best} (step {step}: {metric} {values[step]:.4g})" in printed
+    saved = SSAGANForTextToImage.from_pretrained(best).generator.state_dict()
+    ema = load_checkpoint(tmp_path / "run" / "checkpoints" / f"step-{step:08d}")["phase"]["modules"]["ema"]
+    assert states_equal(dict(saved), dict(ema))
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_data, tmp_path, monkeypatch):
+    recipe = encoder_recipe(tiny_data, learning_rate=1.0)
+    calls = iter(range(1, 9))
+
+    def spoilt(*arguments):
+        found = matching_terms(*arguments)
+        return found | {"words": found["words"] * float("nan")} if next(calls) == 4 else found
+
+    monkeypatch.setattr("t2i_supcon.training.encoder_phase.matching_terms", spoilt)
+    with pytest.raises(FloatingPointError, match="step 4: words is nan; .*step-00000003 is from before: --resume goes on there"):
+        train(recipe, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
+    monkeypatch.undo()
+    train(recipe, tmp_path / "run", resume=True)
+    train(recipe, tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny_data, tmp_path, monkeypatch):
+    def ruin(phase, batch):
+        phase.towers.text_encoder.embedding.weight.data[0, 0] = float("inf")
+        return {"words": torch.tensor(1.0)}
+
+    monkeypatch.setattr("t2i_supcon.training.EncoderPhase.train_step", ruin)
+    with pytest.raises(FloatingPointError, match="weights of text_encoder are not finite after step 3. there is no checkpoint yet"):
+        train(encoder_recipe(tiny_data), tmp_path / "run")
 
 
 def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from t2i_supcon.data import Batch
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel
 from t2i_supcon.training import EncoderPhase, GANPhase
-from t2i_supcon.training.optimisation import TrainingDivergedError, prepare_network
+from t2i_supcon.training.optimisation import prepare_network
 from t2i_supcon.training.recipe import parse_recipe
 
 WEIGHTS = {
@@ -160,12 +160,12 @@ def test_a_term_that_is_no_number_stops_before_the_update(encoders):
     phase.train_step(make_batch())
     before, bad = state_of(phase.generator, phase.discriminator), make_batch()
     bad.images[0][0, 0, 0, 0] = float("nan")
-    with pytest.raises(TrainingDivergedError, match="step 2: d_adv is nan; the update was not made"):
+    with pytest.raises(FloatingPointError, match="step 2: d_adv is nan; the update was not made"):
         phase.train_step(bad)
     assert equal_states(before, state_of(phase.generator, phase.discriminator))
     phase = encoder_phase(encoders)
     before = state_of(encoders)
-    with pytest.raises(TrainingDivergedError, match="step 1: words is nan"):
+    with pytest.raises(FloatingPointError, match="step 1: words is nan"):
         phase.train_step(bad)
     assert equal_states(before, state_of(encoders))
 
@@ -175,7 +175,7 @@ def test_an_infinite_gradient_stops_its_player(encoders, player, moved):
     phase = gan_phase(encoders, magp_step="joint")
     next(getattr(phase, player).parameters()).register_hook(partial(torch.full_like, fill_value=float("inf")))
     g, d = state_of(phase.generator, phase.discriminator)
-    with pytest.raises(TrainingDivergedError, match=f"grad_norm/{player} is inf"):
+    with pytest.raises(FloatingPointError, match=f"grad_norm/{player} is inf"):
         phase.train_step(make_batch())
     assert equal_states([g], state_of(phase.generator))
     assert equal_states([d], state_of(phase.discriminator)) != moved  # it plays first

@@ -1,0 +1,59 @@
+"""What a run would do and need, without training it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ..data import Batch, Batches, to_pil
+from ..figures import labelled_grid
+from .recipe import Recipe
+
+FIRST_BATCH = "first-batch.png"
+MIB = 2**20
+
+
+def preview(
+    phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, accelerator: Accelerator, num_rows: int | None, folder: Path
+) -> None:
+    """Shows networks, memory, steps, loss terms, and the first batch as a picture with its captions.
+
+    Args:
+        num_rows: of the training data; None = unknown.
+        folder: where the picture goes; nothing else is written.
+    """
+    batch = next(iter(make_batches(None)))
+    peak = measure_step(phase, batch, accelerator.device)
+    if not accelerator.is_main_process:
+        return
+    networks = phase.networks() | phase.frozen_networks()
+    for name, network in networks.items():
+        count, trained = (sum(p.numel() for p in network.parameters() if p.requires_grad or not only) for only in (False, True))
+        print(f"{name:14} {count:>12,} parameters, {trained:>12,} trained, {stored_bytes(network) / MIB:>8,.1f} MiB")
+    weights = sum(stored_bytes(network) for network in networks.values())
+    gradients = sum(p.nbytes for network in networks.values() for p in network.parameters() if p.requires_grad)
+    held = f"weights {weights / MIB:,.1f} + gradients {gradients / MIB:,.1f} + Adam's moments {2 * gradients / MIB:,.1f}"
+    print(f"memory of each process: {(weights + 3 * gradients) / MIB:,.1f} MiB = {held}; {peak}")
+    epochs = f"{recipe.steps * recipe.batch_size / num_rows:.1f} epochs of {num_rows:,} rows" if num_rows else "a stream of unknown length"
+    print(f"{recipe.steps:,} steps of {recipe.batch_size} rows ({recipe.sampling}): {epochs}")
+    print("terms: " + ", ".join(f"{weight:g} {name}" for name, weight in recipe.loss_weights.items()))
+    order = torch.arange(len(batch)).view(batch.num_views, -1).T.flatten().tolist()  # partners side by side
+    folder.mkdir(parents=True, exist_ok=True)
+    labelled_grid([to_pil(batch.images[-1][row]) for row in order], [batch.captions[row] for row in order], columns=8).save(folder / FIRST_BATCH)
+    print(f"first batch: {folder / FIRST_BATCH}")
+
+
+def measure_step(phase, batch: Batch, device: torch.device) -> str:
+    """The memory of one step, activations and all; the step is taken for this and thrown away."""
+    if device.type != "cuda":
+        return "activations not included (a dry run on a GPU measures them)"
+    torch.cuda.reset_peak_memory_stats(device)
+    phase.train_step(batch.to(device))
+    peak, total = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+    return f"with the activations of a step, measured: {peak / MIB:,.1f} of {total / MIB:,.1f} MiB"
+
+
+def stored_bytes(network: nn.Module) -> int:
+    return sum(x.nbytes for x in (*network.parameters(), *network.buffers()))

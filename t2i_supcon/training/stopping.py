@@ -1,0 +1,50 @@
+"""Stopping a run from outside, between two steps."""
+
+import os
+import signal
+import threading
+
+import torch
+from accelerate import Accelerator
+
+NOTICE = b"\nstopping after this step; Ctrl-C again aborts at once\n"
+
+
+class StopSignal:
+    """Notes SIGTERM and Ctrl-C while entered, instead of dying of them; a second Ctrl-C interrupts at once.
+
+    Args:
+        accelerator: of this process; several processes stop together when any of them is signalled.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self._number = 0
+        self._pending = torch.zeros((), device=accelerator.device)
+
+    def __enter__(self) -> "StopSignal":
+        in_main_thread = threading.current_thread() is threading.main_thread()  # Python gives signals to no other thread
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT) if in_main_thread}
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame) -> None:
+        self._number = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.accelerator.is_main_process:
+            os.write(2, NOTICE)  # print may not be called here: the signal may have interrupted another print
+
+    def received(self) -> int:
+        """The number of the signal to stop for, or 0; to be called once a step.
+
+        Several processes get the same answer to the same call: what any of them had noted at the call before. So nobody waits for a device
+        that is still busy with the step just started.
+        """
+        if self.accelerator.num_processes == 1:
+            return self._number
+        noted = torch.full((), float(self._number > 0), device=self.accelerator.device)
+        previous, self._pending = self._pending, self.accelerator.reduce(noted, "sum")
+        return (self._number or int(signal.SIGTERM)) if previous > 0 else 0

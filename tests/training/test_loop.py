@@ -16,8 +16,10 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import LoggerType
 from conftest import TINY, TINY_IMAGE, TINY_TEXT, full_disk, write_dataset
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
 
 from t2i_supcon.data import BrokenRowError
@@ -318,6 +320,24 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_data, tmp_path, monkey
     monkeypatch.setattr("t2i_supcon.training.EncoderPhase.train_step", ruin)
     with pytest.raises(FloatingPointError, match="weights of text_encoder are not finite after step 3. there is no checkpoint yet"):
         train(encoder_recipe(tiny_data), tmp_path / "run")
+
+
+def test_tensorboard_shows_what_the_log_holds(tiny_data, tmp_path):
+    train(encoder_recipe(tiny_data), tmp_path / "run", tracker="tensorboard", max_steps=5)
+    train(encoder_recipe(tiny_data), tmp_path / "run", tracker="tensorboard", resume=True)
+    shown = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [image.step for image in shown.Images("samples")] == [4, 7]
+    for name in ("words", "supcon", "rows_per_second", "eval/recall@1"):
+        logged = [(e["step"], e[name]) for e in entries(tmp_path / "run") if name in e]
+        assert [(e.step, e.value) for e in shown.Scalars(name)] == [(step, pytest.approx(value)) for step, value in logged]
+
+
+@pytest.mark.parametrize(("name", "message"), [("wandb", "'wandb' is not installed: pip install wandb"), ("tensorbord", "'tensorbord' is unknown")])
+def test_trackers_that_cannot_be_used_are_refused(tiny_data, tmp_path, monkeypatch, name, message):
+    monkeypatch.setattr("t2i_supcon.training.log.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
+    with pytest.raises(ValueError, match=f"tracker {message}.*; installed: tensorboard"):
+        train(encoder_recipe(tiny_data), tmp_path / "run", tracker=name)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):

@@ -376,4 +376,20 @@ def test_a_dry_run_shows_the_plan_and_trains_nothing(tiny_data, tmp_path, capsys
     model = DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": 14}, image_config=TINY_IMAGE))
     assert f"{sum(p.numel() for p in model.image_encoder.parameters()):,} parameters" in printed
     assert "6 steps of 8 rows (pairs): 2.0 epochs of 24 rows" in printed
+    assert "activations not included" in printed
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["first-batch.png"]
+
+
+def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_path, capsys):
+    recipe = gan_recipe(tiny_data, phase1 / "model", steps=1)
+    capsys.readouterr()
+    train(recipe, tmp_path / "run", dry_run=True)
+    printed = capsys.readouterr().out
+    train(recipe, tmp_path / "run")
+    state = newest(tmp_path / "run")["phase"]
+    encoders = DAMSMModel.from_pretrained(phase1 / "model")
+    frozen = [*encoders.text_encoder.state_dict().values(), *encoders.image_encoder.state_dict().values()]
+    weights = sum(x.nbytes for x in frozen) + sum(x.nbytes for module in state["modules"].values() for x in module.values())
+    moments = sum(x.nbytes for adam in state["optimizers"] for own in adam["state"].values() for x in own.values() if x.ndim)
+    held = f"weights {weights / 2**20:,.1f} + gradients {moments / 2 / 2**20:,.1f} + Adam's moments {moments / 2**20:,.1f}"
+    assert f"memory of each process: {(weights + 1.5 * moments) / 2**20:,.1f} MiB = {held}" in printed

@@ -340,6 +340,11 @@ def test_trackers_that_cannot_be_used_are_refused(tiny_data, tmp_path, monkeypat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_that_ends_before_the_checkpoint_is_refused(tiny_data, phase1):
+    with pytest.raises(ValueError, match="the checkpoint is of step 7, and the recipe ends after 5 steps"):
+        train(encoder_recipe(tiny_data, steps=5), phase1, resume=True)
+
+
 def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):
     train(encoder_recipe(tiny_data, sampling="independent", loss_weights={"words": 1, "sent": 1}, steps=2), tmp_path / "run")
     assert not any("supcon" in e for e in entries(tmp_path / "run"))
@@ -381,7 +386,7 @@ def test_a_dry_run_shows_the_plan_and_trains_nothing(tiny_data, tmp_path, capsys
 
 
 def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_path, capsys):
-    recipe = gan_recipe(tiny_data, phase1 / "model", steps=1)
+    recipe = gan_recipe(tiny_data, phase1 / "model", steps=1, model_config={**TINY["ssagan"], "generator_channels": 32})
     capsys.readouterr()
     train(recipe, tmp_path / "run", dry_run=True)
     printed = capsys.readouterr().out
@@ -392,4 +397,5 @@ def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_
     weights = sum(x.nbytes for x in frozen) + sum(x.nbytes for module in state["modules"].values() for x in module.values())
     moments = sum(x.nbytes for adam in state["optimizers"] for own in adam["state"].values() for x in own.values() if x.ndim)
     held = f"weights {weights / 2**20:,.1f} + gradients {moments / 2 / 2**20:,.1f} + Adam's moments {moments / 2**20:,.1f}"
+    assert moments > 2 * 2**20
     assert f"memory of each process: {(weights + 1.5 * moments) / 2**20:,.1f} MiB = {held}" in printed

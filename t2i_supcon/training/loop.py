@@ -199,6 +199,8 @@ class Run:
         written, here = len(state["rng"]), self.accelerator.num_processes
         if written != here:
             raise ValueError(f"the checkpoint was written by {written} processes, and this run's number is {here}: set --num_processes {written}")
+        if state["step"] > self.recipe.steps:
+            raise ValueError(f"the checkpoint is of step {state['step']:,}, and the recipe ends after {self.recipe.steps:,} steps: raise steps")
         self.phase.load_state_dict(state["phase"])
         restore_rng(state["rng"][self.accelerator.process_index], self.accelerator.device)
         self.step, self.reviewed, self.best = state["step"], state["reviewed"], state["best"]

@@ -60,6 +60,7 @@ def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
     assert result.returncode == 0, result.stderr
     result = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan", "steps=2")
     assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "gan" / "tensorboard").iterdir())
     assert "2/2" in result.stderr and "rows/s" in result.stderr and "supcon" in result.stderr  # the progress bar
     again = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan")
     assert again.returncode != 0 and again.stderr.strip().splitlines()[-1].startswith("error: ") and "--resume" in again.stderr
@@ -100,6 +101,7 @@ def test_attention_is_saved_beside_the_grid(name, tokenizer, tmp_path):
     [
         (("scripts/train.py", "--recipe", "none"), "there is no recipe 'none'"),
         (("scripts/train.py", "--recipe", "damsm-emoji", "stpes=3"), "did you mean 'steps'"),
+        (("scripts/train.py", "--recipe", "damsm-emoji", "--max-steps", "0"), "max_steps is 0; it must be at least 1"),
         (("scripts/generate.py", "--model", "x"), "give --prompt or --prompts-file"),
     ],
 )

@@ -16,8 +16,10 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import LoggerType
 from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, full_disk, picture, write_dataset
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
 
 from t2i_supcon.data import BrokenRowError
@@ -319,6 +321,29 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_data, tmp_path, monkey
         train(encoder_recipe(tiny_data), tmp_path / "run")
 
 
+def test_tensorboard_shows_what_the_log_holds(tiny_data, tmp_path):
+    train(encoder_recipe(tiny_data), tmp_path / "run", tracker="tensorboard", max_steps=5)
+    train(encoder_recipe(tiny_data), tmp_path / "run", tracker="tensorboard", resume=True)
+    shown = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [image.step for image in shown.Images("samples")] == [4, 7]
+    for name in ("words", "supcon", "rows_per_second", "eval/recall@1"):
+        logged = [(e["step"], e[name]) for e in entries(tmp_path / "run") if name in e]
+        assert [(e.step, e.value) for e in shown.Scalars(name)] == [(step, pytest.approx(value)) for step, value in logged]
+
+
+@pytest.mark.parametrize(("name", "message"), [("wandb", "'wandb' is not installed: pip install wandb"), ("tensorbord", "'tensorbord' is unknown")])
+def test_trackers_that_cannot_be_used_are_refused(tiny_data, tmp_path, monkeypatch, name, message):
+    monkeypatch.setattr("t2i_supcon.training.log.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
+    with pytest.raises(ValueError, match=f"tracker {message}.*; installed: tensorboard"):
+        train(encoder_recipe(tiny_data), tmp_path / "run", tracker=name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_ends_before_the_checkpoint_is_refused(tiny_data, phase1):
+    with pytest.raises(ValueError, match="the checkpoint is of step 7, and the recipe ends after 5 steps"):
+        train(encoder_recipe(tiny_data, steps=5), phase1, resume=True)
+
+
 def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):
     train(encoder_recipe(tiny_data, sampling="independent", loss_weights={"words": 1, "sent": 1}, steps=2), tmp_path / "run")
     assert not any("supcon" in e for e in entries(tmp_path / "run"))
@@ -355,6 +380,7 @@ def test_a_dry_run_shows_the_plan_and_trains_nothing(tiny_data, tmp_path, capsys
     model = DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": 14}, image_config=TINY_IMAGE))
     assert f"{sum(p.numel() for p in model.image_encoder.parameters()):,} parameters" in printed
     assert "6 steps of 8 rows (pairs): 2.0 epochs of 24 rows" in printed
+    assert "activations not included" in printed
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["first-batch.png"]
 
 
@@ -378,3 +404,19 @@ def test_a_dataset_with_columns_of_its_own_trains_without_preparation(tmp_path, 
 def test_pairs_need_labels(tmp_path, tiny_data):
     with pytest.raises(ValueError, match="no labels to pair on: name their column in data.label_column"):
         train(encoder_recipe(tiny_data, data={"name": str(tiny_data), "label_column": None, "labels_column": None}), tmp_path / "run")
+
+
+def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_path, capsys):
+    recipe = gan_recipe(tiny_data, phase1 / "model", steps=1, model_config={**TINY["ssagan"], "generator_channels": 32})
+    capsys.readouterr()
+    train(recipe, tmp_path / "run", dry_run=True)
+    printed = capsys.readouterr().out
+    train(recipe, tmp_path / "run")
+    state = newest(tmp_path / "run")["phase"]
+    encoders = DAMSMModel.from_pretrained(phase1 / "model")
+    frozen = [*encoders.text_encoder.state_dict().values(), *encoders.image_encoder.state_dict().values()]
+    weights = sum(x.nbytes for x in frozen) + sum(x.nbytes for module in state["modules"].values() for x in module.values())
+    moments = sum(x.nbytes for adam in state["optimizers"] for own in adam["state"].values() for x in own.values() if x.ndim)
+    held = f"weights {weights / 2**20:,.1f} + gradients {moments / 2 / 2**20:,.1f} + Adam's moments {moments / 2**20:,.1f}"
+    assert moments > 2 * 2**20
+    assert f"memory of each process: {(weights + 1.5 * moments) / 2**20:,.1f} MiB = {held}" in printed

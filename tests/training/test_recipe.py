@@ -92,10 +92,7 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("batch_size=1 sampling=independent", "batch_size is 1; a row's wrong caption"),
         ("max_grad_norm=0", "max_grad_norm is 0.0; it must be positive"),
         ("eval_rows=50", "eval_rows is 50"),
-        (
-            "best_metric=recall@5",
-            "best_metric is 'recall@5', but phase 'gan' evaluates frechet_encoder, recall@1, .*did you mean 'recall@1'",
-        ),
+        ("best_metric=recall@5", "best_metric is 'recall@5', but phase 'gan' evaluates frechet_encoder, recall@1,.*did you mean 'recall@1'"),
         ("steps", "'steps' is no override"),
         ("steps=[", "not valid YAML"),
         ("data=3", "data is 3; it must be a mapping"),

@@ -1,8 +1,10 @@
 """Training of both phases."""
 
+import os
 from pathlib import Path
 
 import datasets
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -48,7 +50,9 @@ def train(
     check_tracker(tracker)
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; it must be at least 1")
-    accelerator = Accelerator(log_with=tracker, project_dir=folder)
+    said = "ACCELERATE_MIXED_PRECISION" in os.environ  # which `accelerate launch` always sets, to "no" unless told otherwise
+    precision = "bf16" if torch.cuda.is_available() and not said else None
+    accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=folder)
     set_seed(recipe.seed)
     data, pairs = recipe.data, recipe.sampling == "pairs"
     columns = Columns(data.image_column, data.caption_column, data.label_column, data.labels_column, data.bbox_column)

@@ -182,7 +182,7 @@ class GANPhase:
             self.d_optimizer.zero_grad()
             penalties = []
             for inputs in (round_.inputs for round_ in rounds):
-                scores = self._judge(inputs[:1], inputs[1])  # of the discriminator just updated
+                scores = self._judge_in_float32(inputs)  # of the discriminator just updated
                 penalties.append(self._backward({"d_magp": self._penalty(scores, inputs)}))
             values |= self._take_step(self.d_optimizer, mean_values(penalties), "d_magp")
         return values
@@ -204,10 +204,10 @@ class GANPhase:
             with torch.no_grad():
                 real = (self.image_encoder(real[-1]).local_feats,)
             drawn = (seen.local_feats.detach(),)
-        inputs = round_.inputs = tuple(x.detach().requires_grad_() for x in (real[-1], sent)) if penalised else ()
+        inputs = round_.inputs = tuple(x.detach().float().requires_grad_() for x in (real[-1], sent)) if penalised else ()
         joint = penalised and self.recipe.magp_step == "joint"
 
-        real_scores = self._judge(inputs[:1] if joint else real, inputs[1] if joint else sent, wrong)
+        real_scores = self._judge_in_float32(inputs, wrong) if joint else self._judge(real, sent, wrong)
         fake_scores = self._judge(drawn, sent)
         if not rotated:
             real_scores.wrong = tuple(gather_all_but_last(logits, len(batch), batch.num_views) for logits in real_scores.wrong)
@@ -269,6 +269,12 @@ class GANPhase:
     def _judge(self, seen: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
         """The discriminator's scores of images at all scales or, where it reads these, of image features."""
         return self.discriminator(seen[-1] if self.reads_features else seen, sent_emb, wrong_sent_emb)
+
+    def _judge_in_float32(self, inputs: tuple[Tensor, Tensor], wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
+        """Scores whose gradient is penalised: whatever the precision of the rest, the sixth power of its norm needs float32."""
+        forward = getattr(self.discriminator, "_original_forward", self.discriminator)  # without the autocast that accelerate puts around it
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return forward(inputs[0] if self.reads_features else inputs[:1], inputs[1], wrong_sent_emb)
 
     def _discriminator_loss(self, real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Tensor:
         """Summed over the scales."""

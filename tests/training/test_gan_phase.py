@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from conftest import TINY, TINY_CLIP_IMAGE, tiny_config, tiny_text
 from torch.testing import assert_close
 
@@ -18,12 +19,12 @@ from t2i_supcon.training.recipe import parse_recipe
 WEIGHTS = {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
 
 
-def make_phase(encoders, **changes):
+def make_phase(encoders, accelerator=None, **changes):
     config = tiny_config("ssagan", encoders.config.text_config.vocab_size)
     values = {"phase": "gan", "model": "ssagan", "encoders": "given", "batch_size": 4, "loss_weights": WEIGHTS, "magp_step": "joint"}
     gan = GANS["ssagan"]
     networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
-    return GANPhase(parse_recipe(values | changes), Accelerator(), *networks)
+    return GANPhase(parse_recipe(values | changes), accelerator or Accelerator(), *networks)
 
 
 def terms_of(values):
@@ -67,6 +68,19 @@ def test_joint_and_separate_penalties_agree_before_any_update(encoders, batch):
         torch.manual_seed(2)
         terms.append(phase.train_step(batch)["d_magp"])
     assert_close(*terms)
+
+
+def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch):
+    found = {}
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.manual_seed(1)
+        phase = make_phase(encoders, accelerator=Accelerator(mixed_precision=precision))
+        torch.manual_seed(2)
+        found[precision] = phase.train_step(batch)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert_close(found["no"]["d_magp"], found["bf16"]["d_magp"])
+    assert not torch.equal(found["no"]["g_adv"], found["bf16"]["g_adv"])  # the rest is computed in bf16
 
 
 def test_the_lazy_penalty_is_weighted_up(encoders, batch):

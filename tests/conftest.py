@@ -51,6 +51,8 @@ TINY = {
 }
 TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
 
+torch.set_num_threads(1)  # networks this small run no faster on two, and ten times slower where something else runs beside them
+
 
 @pytest.fixture(autouse=True)
 def seeded():

@@ -20,7 +20,6 @@ class StopSignal:
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self._number = 0
-        self._pending = torch.zeros((), device=accelerator.device)
 
     def __enter__(self) -> "StopSignal":
         in_main_thread = threading.current_thread() is threading.main_thread()  # Python gives signals to no other thread
@@ -38,13 +37,9 @@ class StopSignal:
             os.write(2, NOTICE)  # print may not be called here: the signal may have interrupted another print
 
     def received(self) -> int:
-        """The number of the signal to stop for, or 0; to be called once a step.
-
-        Several processes get the same answer to the same call: what any of them had noted at the call before. So nobody waits for a device
-        that is still busy with the step just started.
-        """
+        """The number of the signal to stop for, or 0: the same in all processes, which call this after each step."""
         if self.accelerator.num_processes == 1:
             return self._number
-        noted = torch.full((), float(self._number > 0), device=self.accelerator.device)
-        previous, self._pending = self._pending, self.accelerator.reduce(noted, "sum")
-        return (self._number or int(signal.SIGTERM)) if previous > 0 else 0
+        noted = torch.tensor(float(self._number > 0), device=self.accelerator.device)
+        stops = self.accelerator.reduce(noted, "sum") > 0
+        return (self._number or int(signal.SIGTERM)) if stops else 0

@@ -253,9 +253,9 @@ def test_several_processes_stop_at_the_same_step_and_go_on(tmp_path):
     whole = launch(tmp_path / "whole", "0")
     assert whole.returncode == 0, whole.stderr
     stopped = launch(tmp_path / "run", "5")  # the second process alone is signalled, in step 5
-    assert stopped.returncode != 0 and "stopped by SIGTERM after step 6 of 9" in stopped.stdout, stopped.stderr
+    assert stopped.returncode != 0 and "stopped by SIGTERM after step 5 of 9" in stopped.stdout, stopped.stderr
     state = newest(tmp_path / "run")
-    assert state["step"] == 6 and [data["taken"] for data in state["data"]] == [6, 6]
+    assert state["step"] == 5 and [data["taken"] for data in state["data"]] == [5, 5]
     assert not torch.equal(state["rng"][0]["torch"], state["rng"][1]["torch"])
     assert launch(tmp_path / "run", "0").returncode == 0
     assert_same_run(tmp_path / "whole", tmp_path / "run", steps=9)
@@ -291,6 +291,14 @@ def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, capsys, m
     saved = SSAGANForTextToImage.from_pretrained(best).generator.state_dict()
     ema = load_checkpoint(tmp_path / "run" / "checkpoints" / f"step-{step:08d}")["phase"]["modules"]["ema"]
     assert states_equal(dict(saved), dict(ema))
+
+
+def test_looking_at_a_run_does_not_change_it(tiny_data, phase1, tmp_path):
+    seldom = gan_recipe(tiny_data, phase1 / "model", best_metric=None, sample_every=99, eval_every=99, log_every=99)
+    train(seldom, tmp_path / "seldom")
+    train(replace(seldom, best_metric="recall@1", sample_every=1, eval_every=1, log_every=1), tmp_path / "often", tracker="tensorboard")
+    a, b = (newest(tmp_path / run) for run in ("seldom", "often"))
+    assert states_equal(a["phase"], b["phase"]) and states_equal(a["rng"], b["rng"])
 
 
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_data, tmp_path, monkeypatch):

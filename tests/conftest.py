@@ -3,6 +3,9 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# before torch comes, and for the processes that tests start: networks this small run no faster on two threads, and ten times slower where
+# something else runs beside them
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import io
 import resource
@@ -50,8 +53,6 @@ TINY = {
     "ssagan": {"image_size": 16, "noise_dim": 6, "generator_channels": 4, "discriminator_channels": 4, "mask_channels": 5},
 }
 TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
-
-torch.set_num_threads(1)  # networks this small run no faster on two, and ten times slower where something else runs beside them
 
 
 @pytest.fixture(autouse=True)

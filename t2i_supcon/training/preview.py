@@ -1,6 +1,7 @@
 """What a run would do and need, without training it."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,8 +25,8 @@ def preview(
         num_rows: of the training data; None = unknown.
         folder: where the picture goes; nothing else is written.
     """
-    batch = next(iter(make_batches(None)))
-    peak = measure_step(phase, batch, accelerator.device)
+    micro_batches = list(islice(make_batches(None), accelerator.gradient_accumulation_steps))
+    peak = measure_step(phase, micro_batches, accelerator.device)
     if not accelerator.is_main_process:
         return
     networks = phase.networks() | phase.frozen_networks()
@@ -36,21 +37,23 @@ def preview(
     gradients = sum(p.nbytes for network in networks.values() for p in network.parameters() if p.requires_grad)
     held = f"weights {weights / MIB:,.1f} + gradients {gradients / MIB:,.1f} + Adam's moments {2 * gradients / MIB:,.1f}"
     print(f"memory of each process: {(weights + 3 * gradients) / MIB:,.1f} MiB = {held}; {peak}")
-    epochs = f"{recipe.steps * recipe.batch_size / num_rows:.1f} epochs of {num_rows:,} rows" if num_rows else "a stream of unknown length"
-    print(f"{recipe.steps:,} steps of {recipe.batch_size} rows ({recipe.sampling}): {epochs}")
+    rows = recipe.batch_size * accelerator.gradient_accumulation_steps * accelerator.num_processes
+    epochs = f"{recipe.steps * rows / num_rows:.1f} epochs of {num_rows:,} rows" if num_rows else "a stream of unknown length"
+    print(f"{recipe.steps:,} steps of {rows:,} rows ({recipe.sampling}): {epochs}")
     print("terms: " + ", ".join(f"{weight:g} {name}" for name, weight in recipe.loss_weights.items()))
+    batch = micro_batches[0]
     order = torch.arange(len(batch)).view(batch.num_views, -1).T.flatten().tolist()  # partners side by side
     folder.mkdir(parents=True, exist_ok=True)
     labelled_grid([to_pil(batch.images[-1][row]) for row in order], [batch.captions[row] for row in order], columns=8).save(folder / FIRST_BATCH)
     print(f"first batch: {folder / FIRST_BATCH}")
 
 
-def measure_step(phase, batch: Batch, device: torch.device) -> str:
+def measure_step(phase, micro_batches: list[Batch], device: torch.device) -> str:
     """The memory of one step, activations and all; the step is taken for this and thrown away."""
     if device.type != "cuda":
         return "activations not included (a dry run on a GPU measures them)"
     torch.cuda.reset_peak_memory_stats(device)
-    phase.train_step(batch.to(device))
+    phase.train_step(*micro_batches)
     peak, total = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
     return f"with the activations of a step, measured: {peak / MIB:,.1f} of {total / MIB:,.1f} MiB"
 

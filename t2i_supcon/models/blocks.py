@@ -7,6 +7,8 @@ A first stage draws a small image from noise and sentence; each further stage re
 Every scale has its own discriminator. The two GANs differ in the refining stage and in the layers of the discriminators.
 """
 
+from collections import OrderedDict
+
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
@@ -15,8 +17,37 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from transformers import PreTrainedConfig
 from transformers import initialization as init
 
+from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput
 from .damsm import DAMSMTextConfig
+
+
+class UpsampledConv2d(nn.Conv2d):
+    """Nearest upsampling, by two unless a size is given, then a 3x3 convolution with padding 1."""
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        return operators.upsampled_conv2d(x, self.weight, self.bias, size or (2 * x.shape[2], 2 * x.shape[3]))
+
+
+class MatmulConv2d(nn.Conv2d):
+    """A convolution with a square kernel for deep layers: a matrix product where that is quicker."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return operators.matmul_conv2d(x, self.weight, self.bias, self.stride[0], self.padding[0])
+
+
+class ChannelGLU(nn.Module):
+    """First half of the channels times the sigmoid of the second."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return operators.channel_glu(x)
+
+
+class LeakyReLU(nn.Module):
+    """Leaky ReLU with slope 0.2, for discriminators whose gradient is penalised."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return operators.leaky_relu(x, 0.2)
 
 
 def score_pairs(joint: nn.Module, features: Tensor, sent_emb: Tensor, wrong_sent_emb: Tensor | None) -> DiscriminatorOutput:
@@ -116,12 +147,8 @@ def _start_spectral_norm(weight: ParametrizationList, iterations: int = 15) -> N
 
 def up_block(in_channels: int, out_channels: int) -> nn.Sequential:
     """Doubles the side: (B, C, s, s) to (B, C', 2s, 2s)."""
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        nn.Conv2d(in_channels, 2 * out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(2 * out_channels),
-        nn.GLU(dim=1),
-    )
+    layers = (UpsampledConv2d(in_channels, 2 * out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(2 * out_channels), ChannelGLU())
+    return nn.Sequential(OrderedDict(zip("123", layers)))  # counted as the authors do, whose upsampling is a layer of its own
 
 
 def image_head(channels: int) -> nn.Sequential:
@@ -137,7 +164,7 @@ class ResidualBlock(nn.Module):
         self.residual = nn.Sequential(
             nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(2 * channels),
-            nn.GLU(dim=1),
+            ChannelGLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
         )

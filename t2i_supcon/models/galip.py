@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPVisionModel, PreTrainedConfig
 
+from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import score_pairs
+from .blocks import LeakyReLU, UpsampledConv2d, score_pairs
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPTextEncoder
 
 BRIDGE_GAIN = 0.1  # of what the transformer adds to the tokens it was given
@@ -138,15 +139,15 @@ class GALIPGeneratorBlock(nn.Module):
         super().__init__()
         self.size = size
         self.fuse1 = FusionBlock(in_channels, condition_dim)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = UpsampledConv2d(in_channels, out_channels, 3, padding=1)
         self.fuse2 = FusionBlock(out_channels, condition_dim)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shortcut, x = self.shortcut(x), self.fuse1(x, condition)
-        shortcut, x = (F.interpolate(t, size=(self.size, self.size), mode="nearest") for t in (shortcut, x))
-        return shortcut + self.conv2(self.fuse2(self.conv1(x), condition))
+        size = (self.size, self.size)
+        shortcut, x = operators.upsampled_shortcut(self.shortcut, x, size), self.fuse1(x, condition)
+        return shortcut + self.conv2(self.fuse2(self.conv1(x, size), condition))
 
 
 class GALIPGenerator(GANPreTrainedModel):
@@ -240,9 +241,9 @@ class GALIPDiscriminatorBlock(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1)) if reads_tokens else None
         self.residual = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-            nn.LeakyReLU(0.2),
+            LeakyReLU(),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.LeakyReLU(0.2),
+            LeakyReLU(),
         )
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
         self.changes_width = in_channels != out_channels
@@ -281,7 +282,7 @@ class GALIPDiscriminator(GANPreTrainedModel):
         first = grid // 2 + 1  # two unpadded convolutions take the grid to one value: 7 -> 4 -> 1
         self.joint = nn.Sequential(
             nn.Conv2d(channels + config.text_config.projection_dim, config.score_channels, first, bias=False),
-            nn.LeakyReLU(0.2),
+            LeakyReLU(),
             nn.Conv2d(config.score_channels, 1, grid - first + 1, bias=False),
         )
         self.post_init()

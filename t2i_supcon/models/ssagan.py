@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
+from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import score_pairs
+from .blocks import LeakyReLU, MatmulConv2d, score_pairs
 from .damsm import DAMSMTextConfig, DAMSMTextEncoder
 
 
@@ -111,9 +112,10 @@ class SSAGeneratorBlock(nn.Module):
         nn.init.zeros_(self.gamma)
 
     def forward(self, x: Tensor, sent_emb: Tensor, mask: Tensor) -> Tensor:
-        shortcut = self.shortcut(x)
+        size = mask.shape[2:]  # of this block's output
+        shortcut = operators.upsampled_shortcut(self.shortcut, x, size)
         if self.upsample:
-            x, shortcut = (F.interpolate(t, scale_factor=2, mode="nearest") for t in (x, shortcut))
+            x = F.interpolate(x, size=size, mode="nearest")
         x = self.conv1(F.relu(self.norm1(x, sent_emb, mask)))
         x = self.conv2(F.relu(self.norm2(x, sent_emb, mask)))
         return shortcut + self.gamma * x
@@ -177,10 +179,10 @@ class SSADiscriminatorBlock(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
         self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.LeakyReLU(0.2),
+            MatmulConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
+            LeakyReLU(),
+            MatmulConv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            LeakyReLU(),
         )
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
         self.widens = in_channels != out_channels
@@ -194,9 +196,7 @@ class SSADiscriminatorBlock(nn.Module):
         nn.init.zeros_(self.gamma)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = F.avg_pool2d(x, 2)  # pooling and a 1x1 convolution commute; pooled first, it costs a quarter
-        if self.widens:
-            shortcut = self.shortcut(shortcut)
+        shortcut = operators.pooled_shortcut(self.shortcut if self.widens else nn.Identity(), x)
         return shortcut + self.gamma * self.residual(x)
 
 
@@ -217,7 +217,7 @@ class SSAGANDiscriminator(GANPreTrainedModel):
         self.blocks = nn.ModuleList(SSADiscriminatorBlock(*pair) for pair in zip(widths, widths[1:]))
         self.joint = nn.Sequential(
             nn.Conv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
-            nn.LeakyReLU(0.2),
+            LeakyReLU(),
             nn.Conv2d(2 * width, 1, 4, bias=False),
         )
         self.post_init()

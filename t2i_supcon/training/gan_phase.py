@@ -179,13 +179,16 @@ class GANPhase:
         values = mean_values([self._discriminator_backward(round_, penalised) for round_ in rounds])
         values = self._take_step(self.d_optimizer, values, "discriminator")
         if penalised and self.recipe.magp_step == "separate":
-            self.d_optimizer.zero_grad()
-            penalties = []
-            for inputs in (round_.inputs for round_ in rounds):
-                scores = self._judge_in_float32(inputs)  # of the discriminator just updated
-                penalties.append(self._backward({"d_magp": self._penalty(scores, inputs)}))
-            values |= self._take_step(self.d_optimizer, mean_values(penalties), "d_magp")
+            values |= self.penalty_step(rounds)
         return values
+
+    def penalty_step(self, rounds: list["Round"]) -> dict[str, Tensor]:
+        """The gradient penalty in an update of its own, of the discriminator just updated."""
+        self.d_optimizer.zero_grad()
+        penalties = []
+        for inputs in (round_.inputs for round_ in rounds):
+            penalties.append(self._backward({"d_magp": self._penalty(self._judge_in_float32(inputs), inputs)}))
+        return self._take_step(self.d_optimizer, mean_values(penalties), "d_magp")
 
     def _discriminator_backward(self, round_: "Round", penalised: bool) -> dict[str, Tensor]:
         """Adds the discriminator's gradients of one micro-batch; returns terms and statistics.

@@ -160,7 +160,6 @@ def use_plain_operators() -> None:
         return x[:, :half] * x[:, half:].sigmoid()
 
     operators.upsampled_conv2d = upsampled_conv2d
-    operators.matmul_conv2d = F.conv2d
     operators.channel_glu = channel_glu
     operators.leaky_relu = F.leaky_relu
     operators.upsampled_shortcut = lambda shortcut, x, size: shortcut(F.interpolate(x, size=size, mode="nearest"))

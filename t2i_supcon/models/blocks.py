@@ -29,13 +29,6 @@ class UpsampledConv2d(nn.Conv2d):
         return operators.upsampled_conv2d(x, self.weight, self.bias, size or (2 * x.shape[2], 2 * x.shape[3]))
 
 
-class MatmulConv2d(nn.Conv2d):
-    """A convolution with a square kernel for deep layers: a matrix product where that is quicker."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return operators.matmul_conv2d(x, self.weight, self.bias, self.stride[0], self.padding[0])
-
-
 class ChannelGLU(nn.Module):
     """First half of the channels times the sigmoid of the second."""
 

@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MIN_UPSAMPLED_PIXELS = 1024  # of a batch; below, summing the kernels costs more than it saves
-MAX_MATMUL_PIXELS, MIN_MATMUL_CHANNELS = 16, 1024  # a CPU's convolution is slow at reading that many weights for that few pixels
 
 
 def upsampled_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -31,26 +30,6 @@ def upsampled_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple
     if x.is_contiguous(memory_format=torch.channels_last):
         kernel = kernel.contiguous(memory_format=torch.channels_last)
     return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
-
-
-def matmul_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """A convolution as one matrix product where, on a CPU, that is quicker: with many channels and few pixels.
-
-    Args:
-        x: (B, C, h, w).
-        weight: (C', C, k, k).
-        bias: (C',).
-
-    Returns:
-        (B, C', h', w').
-    """
-    height, width = ((side + 2 * padding - weight.shape[2]) // stride + 1 for side in x.shape[2:])
-    if x.device.type != "cpu" or height * width > MAX_MATMUL_PIXELS or min(weight.shape[:2]) < MIN_MATMUL_CHANNELS:
-        return F.conv2d(x, weight, bias, stride, padding)
-    columns = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)  # (B, C * k * k, h' * w')
-    y = weight.flatten(1) @ columns.transpose(0, 1).flatten(1)  # (C', B * h' * w')
-    y = y.view(-1, len(x), height, width).transpose(0, 1)
-    return y if bias is None else y + bias[:, None, None]
 
 
 def channel_glu(x: Tensor) -> Tensor:

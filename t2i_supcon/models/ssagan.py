@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import LeakyReLU, MatmulConv2d, score_pairs
+from .blocks import LeakyReLU, score_pairs
 from .damsm import DAMSMTextConfig, DAMSMTextEncoder
 
 
@@ -179,9 +179,9 @@ class SSADiscriminatorBlock(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
         self.residual = nn.Sequential(
-            MatmulConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
+            nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
             LeakyReLU(),
-            MatmulConv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             LeakyReLU(),
         )
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)

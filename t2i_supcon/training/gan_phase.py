@@ -107,7 +107,8 @@ class GANPhase:
         self.reads_features = discriminator.reads_image_features
         self.text_encoder, self.image_encoder = (e.to(accelerator.device).eval().requires_grad_(False) for e in (text_encoder, image_encoder))
         if recipe.channels_last:
-            for module in (generator, discriminator, image_encoder):
+            on_cpu = accelerator.device.type == "cpu"  # which slows down on a discriminator's deep, small maps in this layout
+            for module in (generator, image_encoder, *(() if on_cpu else (discriminator,))):
                 module.to(memory_format=torch.channels_last)
         trained = [[p for p in network.parameters() if p.requires_grad] for network in (generator, discriminator)]
         g_optimizer = torch.optim.Adam(trained[0], lr=recipe.generator_learning_rate, betas=recipe.betas, fused=True)

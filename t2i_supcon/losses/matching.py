@@ -19,7 +19,7 @@ def word_matching_loss(
     gamma2: float = 5.0,
     gamma3: float = 10.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Matches captions and images word by word (eq. 7-12), all B x B pairs at once.
+    """Matches captions and images word by word (eq. 7-12).
 
     Args:
         region_feats: (B, D, h, w).
@@ -33,43 +33,39 @@ def word_matching_loss(
     Returns:
         (image_to_text, text_to_image, attentions): two scalars and each caption's attention over its own image, (B, T, h, w).
     """
-    b, _, h, w = region_feats.shape
-    relevance, attention = word_relevance(region_feats, word_embs, attention_mask, gamma1, gamma2)
-    own = torch.arange(b, device=relevance.device)
-    attentions = attention[own, :, own].view(b, -1, h, w) * attention_mask.bool()[:, :, None, None]
-    return *matching_loss(gamma3 * relevance, labels), attentions
+    relevance = word_relevance(region_feats, word_embs, attention_mask, gamma1, gamma2)
+    padding = attention_mask[:, :, None] == 0
+    scores = word_embs.float() @ region_feats.float().flatten(2)  # (B, T, h * w)
+    attentions = (gamma1 * scores.masked_fill(padding, float("-inf")).softmax(dim=1)).softmax(dim=2).masked_fill(padding, 0)
+    return *matching_loss(gamma3 * relevance, labels), attentions.unflatten(2, region_feats.shape[2:])
 
 
-def word_relevance(
-    region_feats: Tensor, word_embs: Tensor, attention_mask: Tensor, gamma1: float = 5.0, gamma2: float = 5.0
-) -> tuple[Tensor, Tensor]:
-    """How well each of M images shows what each of B captions says, word by word (eq. 7-10).
+def word_relevance(region_feats: Tensor, word_embs: Tensor, attention_mask: Tensor, gamma1: float = 5.0, gamma2: float = 5.0) -> Tensor:
+    """How well each of M images shows what each of B captions says, word by word (eq. 7-10), all at once.
+
+    Only real words are computed with, all W of them in one list. The softmax over the regions is left without its denominator: a cosine
+    does not see the length of the contexts it leads to.
 
     Args:
         region_feats: (M, D, h, w).
         word_embs: (B, T, D).
-        attention_mask: (B, T), 1 = real word.
+        attention_mask: (B, T), 1 = real word, at least one in each row.
         gamma1: sharpness of a word's attention over regions.
         gamma2: how much the best matching words count.
 
     Returns:
-        relevance (M, B) and attention (B, T, M, h * w) of each caption's words over each image.
+        (M, B).
     """
-    m, d = region_feats.shape[:2]
-    b, t = attention_mask.shape
     regions = region_feats.float().flatten(2)  # (M, D, R)
-    words = word_embs.float()  # (B, T, D)
     real = attention_mask.bool()
-
-    scores = words.reshape(b * t, d) @ regions.transpose(0, 1).reshape(d, -1)  # (B*T, M*R)
-    scores = scores.view(b, t, m, -1).masked_fill(~real[:, :, None, None], float("-inf"))
-    attention = scores.softmax(dim=1)  # over the words of a caption, eq. 8
-    attention = (gamma1 * attention).softmax(dim=-1)  # over the regions of an image, eq. 9
-
-    context = attention.permute(2, 0, 1, 3).reshape(m, b * t, -1) @ regions.transpose(1, 2)  # (image, caption*T, D)
-    context = context.view(m, b, t, d)
-    relevance = F.cosine_similarity(context, words[None], dim=-1, eps=1e-8)  # (image, caption, T)
-    return (gamma2 * relevance).masked_fill(~real[None], float("-inf")).logsumexp(dim=-1), attention  # eq. 10
+    words, lengths = word_embs.float()[real], real.sum(dim=1).tolist()  # (W, D)
+    scores = words.expand(len(regions), -1, -1) @ regions  # (M, W, R)
+    attention = torch.cat([caption.softmax(dim=1) for caption in scores.split(lengths, dim=1)], dim=1)  # over the words of a caption, eq. 8
+    weights = (gamma1 * attention).exp()  # over the regions of an image, eq. 9; at most exp(gamma1)
+    context = weights @ regions.mT  # (M, W, D)
+    dot = torch.einsum("mwd,wd->mw", context, words)
+    cosine = dot / (context.norm(dim=2) * words.norm(dim=1)).clamp(min=1e-8)  # (M, W)
+    return torch.stack([caption.logsumexp(dim=1) for caption in (gamma2 * cosine).split(lengths, dim=1)], dim=1)  # eq. 10
 
 
 def sentence_matching_loss(image_emb: Tensor, sent_emb: Tensor, labels: Tensor | None = None, gamma3: float = 10.0) -> tuple[Tensor, Tensor]:

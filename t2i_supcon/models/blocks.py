@@ -36,6 +36,13 @@ class ChannelGLU(nn.Module):
         return operators.channel_glu(x)
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution for discriminators whose gradient is penalised."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return operators.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
 class LeakyReLU(nn.Module):
     """Leaky ReLU with slope 0.2, for discriminators whose gradient is penalised."""
 

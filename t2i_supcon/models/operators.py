@@ -1,5 +1,8 @@
 """The costly operations of the networks, rearranged to do less work than as the papers write them, with equal results."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +42,48 @@ def channel_glu(x: Tensor) -> Tensor:
     return F.glu(x, dim=1)
 
 
+_by_inputs_only = False
+
+
+@contextmanager
+def gradients_by_inputs_only() -> Iterator[None]:
+    """Inside the block, `conv2d` passes gradients to its input alone: for `torch.autograd.grad` by inputs, with `create_graph`.
+
+    A network of `conv2d`, `leaky_relu` and `halving_pool` is piecewise linear, so that what a penalty on its gradient by the inputs says about
+    its own layers' inputs is exactly zero. torch's own layers write these zeros out and send them back through the whole network, which
+    costs another backward pass; these here have nothing to send.
+    """
+    global _by_inputs_only
+    _by_inputs_only = True
+    try:
+        yield
+    finally:
+        _by_inputs_only = False
+
+
+class _Conv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.rest = (None if bias is None else bias.shape, stride, padding, (1, 1), False, (0, 0), 1)
+        return F.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        by_x, *by_others = ctx.needs_input_grad[:3]
+        if _by_inputs_only:
+            x, by_others = x.detach(), (False, False)  # only its shape matters then
+        return *torch.ops.aten.convolution_backward(grad, x, weight, *ctx.rest, (by_x, *by_others)), None, None
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """A convolution for networks whose gradient is penalised; see `gradients_by_inputs_only`."""
+    if torch.is_autocast_enabled(x.device.type):  # a penalty is computed without it
+        return F.conv2d(x, weight, bias, stride, padding)
+    return _Conv2d.apply(x, weight, bias, stride, padding)
+
+
 class _LeakyReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, slope: float) -> Tensor:
@@ -54,11 +99,7 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
-    """Leaky ReLU for networks whose gradient is penalised.
-
-    Its second derivative by `x` is zero. torch's own writes these zeros out and sends them back through the whole network, which costs as
-    much as another backward pass; here there is nothing to send.
-    """
+    """Leaky ReLU for networks whose gradient is penalised; see `gradients_by_inputs_only`."""
     return _LeakyReLU.apply(x, slope)
 
 
@@ -73,7 +114,7 @@ class _HalvingPool(torch.autograd.Function):
 
 
 def halving_pool(x: Tensor) -> Tensor:
-    """Mean of 2x2 pixels, (B, C, h, w) with even sides to (B, C, h/2, w/2); like `leaky_relu`, without zeros in its second derivative."""
+    """Mean of 2x2 pixels, (B, C, h, w) with even sides to (B, C, h/2, w/2); see `gradients_by_inputs_only`."""
     return _HalvingPool.apply(x)
 
 

@@ -24,6 +24,7 @@ from ..losses import (
 )
 from ..metrics.statistics import feature_statistics, frechet_distance
 from ..models import GANS, DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings
+from ..models.operators import gradients_by_inputs_only
 from .augmentation import augment
 from .checkpoint import restore_module
 from .ema import EMA
@@ -291,7 +292,9 @@ class GANPhase:
 
     def _penalty(self, scores: DiscriminatorOutput, inputs: tuple[Tensor, ...]) -> Tensor:
         """Of this process's own rows, being a mean over rows."""
-        return self.recipe.magp_every * matching_aware_gradient_penalty(scores.cond[-1], inputs)
+        with gradients_by_inputs_only():
+            penalty = matching_aware_gradient_penalty(scores.cond[-1], inputs)
+        return self.recipe.magp_every * penalty
 
     def _backward(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))

@@ -43,7 +43,7 @@ def matching_terms(
         words, mask = (gather_rows(t, num_views) for t in (text.word_embs, text.attention_mask))
         losses = []
         for regions, *captions, own in _views(num_views, images.region_feats, words, mask, labels):
-            relevance, _ = word_relevance(regions, *captions, recipe.gamma1, recipe.gamma2)  # this process's images, all captions
+            relevance = word_relevance(regions, *captions, recipe.gamma1, recipe.gamma2)  # this process's images, all captions
             losses.append(sum(matching_loss(recipe.gamma3 * gather_rows(relevance), own)))
         terms["words"] = sum(losses) / num_views
     if weights.keys() & {"sent", "clip"}:

@@ -328,7 +328,7 @@ class PlainEncoderProcedure:
         with self.watch("optimisers and average"):
             torch.nn.utils.clip_grad_norm_(phase.model.text_encoder.parameters(), recipe.text_grad_clip)
             self.adam.step()
-        return terms
+        return {name: term.detach() for name, term in terms.items()}
 
 
 def build_step(model: str, batch_size: int, plain: bool, watch: Stopwatch, precision: str, compiled: bool) -> Callable[[], dict]:
@@ -389,8 +389,12 @@ def run_steps(pipe, model: str, batch_size: int, plain: bool, device: str, preci
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from t2i_supcon.training.memory import keep_freed_memory
+
     if plain:
         use_plain_operators()
+    elif device == "cpu":
+        keep_freed_memory()  # as `train` does
     watch = Stopwatch(device)
     step = build_step(model, batch_size, plain, watch, precision, compiled)
     torch.manual_seed(1)
@@ -408,17 +412,23 @@ def run_steps(pipe, model: str, batch_size: int, plain: bool, device: str, preci
     pipe.send(peak)
 
 
-def matmul_peak(device: str, precision: str) -> float:
-    """Multiplications and additions per second of a large matrix product: the most this machine was seen to do."""
+def measure_peak(device: str, precision: str) -> float:
+    """Operations per second of a large matrix product or convolution, whichever is quicker: the most this machine was seen to do."""
     import torch
+    from torch.nn import functional as F
 
-    size, dtype = (8192, torch.bfloat16) if precision == "bf16" else (3072, torch.float32)
-    a, watch, seconds = torch.randn(size, size, device=device, dtype=dtype), Stopwatch(device), []
-    for _ in range(5):
-        started = watch.now()
-        a @ a
-        seconds.append(watch.now() - started)
-    return 2 * size**3 / min(seconds)
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    size = 2048 if device == "cpu" else 8192
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    x = torch.randn(16, 256, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    watch, seconds = Stopwatch(device), defaultdict(list)
+    for _ in range(6):
+        for operations, work in ((2 * size**3, lambda: a @ a), (2 * x.numel() * weight[0].numel(), lambda: F.conv2d(x, weight, padding=1))):
+            started = watch.now()
+            work()
+            seconds[operations].append(watch.now() - started)
+    return max(operations / min(times) for operations, times in seconds.items())
 
 
 class Runner:
@@ -453,10 +463,9 @@ class Runner:
 
 def benchmark_train(models: list[str], repeats: int, batch_size: int | None, device: str, precision: str, compiled: bool) -> None:
     """Prints seconds, parts, FLOPs and memory of one step of each model, beside the plain procedure's."""
-    peaks = {kind: matmul_peak(device, kind) for kind in ("no", precision)}
-    print(f"{device}: a matrix product reaches {peaks['no'] / 1e9:.0f} GFLOP/s in float32", end="")
-    print(f" and {peaks[precision] / 1e9:.0f} in {precision}" if precision != "no" else "", end="")
-    print(f"; random weights and images, median of {repeats} interleaved steps")
+    peaks = {kind: measure_peak(device, kind) for kind in ("no", precision)}
+    reached = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {'float32' if kind == 'no' else kind}" for kind, peak in peaks.items())
+    print(f"{device}: large matrix products or convolutions reach {reached}; random weights and images, median of {repeats} interleaved steps")
     for model in models:
         rows = batch_size or BATCH_SIZES[model]
         plain = Runner(model, rows, True, device, "no", False)
@@ -473,7 +482,7 @@ def benchmark_train(models: list[str], repeats: int, batch_size: int | None, dev
         flops = [runner.flops for runner in (plain, ours)]
         print(f"  {'10^9 operations (FLOPs)':34}{flops[0] / 1e9:>10.0f}{'':8}{flops[1] / 1e9:>12.0f}{'':8}{flops[0] / flops[1]:>8.2f}")
         used = [count / total / peaks[kind] for count, total, kind in zip(flops, totals, ("no", precision))]
-        print(f"  {'share of the matrix product':34}{used[0]:>10.2f}{'':8}{used[1]:>12.2f}")
+        print(f"  {'share of that peak':34}{used[0]:>10.2f}{'':8}{used[1]:>12.2f}")
         memory = [runner.stop() / 2**30 for runner in (plain, ours)]
         print(f"  {'peak memory, GiB':34}{memory[0]:>10.2f}{'':8}{memory[1]:>12.2f}{'':8}{memory[0] / memory[1]:>8.2f}")
         apart = max(abs(plain.terms[name] - value) / max(abs(value), 1e-6) for name, value in ours.terms.items() if name in plain.terms)

@@ -25,6 +25,7 @@ from . import loop
 from .encoder_phase import EncoderPhase
 from .gan_phase import GANPhase
 from .log import check_tracker
+from .memory import keep_freed_memory
 from .preview import preview
 from .recipe import EncoderRecipe, GANRecipe, load_recipe
 
@@ -53,6 +54,8 @@ def train(
     said = "ACCELERATE_MIXED_PRECISION" in os.environ  # which `accelerate launch` always sets, to "no" unless told otherwise
     precision = "bf16" if torch.cuda.is_available() and not said else None
     accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=folder)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     set_seed(recipe.seed)
     data, pairs = recipe.data, recipe.sampling == "pairs"
     columns = Columns(data.image_column, data.caption_column, data.label_column, data.labels_column, data.bbox_column)

@@ -1,18 +1,21 @@
-"""How the process asks the system for memory."""
+"""How a training process gets its memory from the system."""
 
 import ctypes
+import sys
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Lets the C library keep the memory that tensors free, for the tensors of the next step, instead of handing it back to the system.
+    """Lets the C library keep the memory that tensors free for the tensors of the next step, instead of handing it back to the system.
 
-    A training step on a CPU allocates the same few gigabytes again and again, and the system clears every page that it hands out anew: that
-    can cost more than a third of the step. The process keeps its peak of memory until it ends.
+    A step on a CPU allocates the same few gigabytes again and again, and the system clears every page it hands out anew, which can take
+    more than a third of the step. The process then stays as large as it once was until it ends.
 
     Returns:
-        Whether the C library has this setting (glibc has).
+        Whether the C library has these settings; glibc, the usual one on Linux, does.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if hasattr(ctypes, "CDLL") else None
-    return mallopt is not None and all((mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)))
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, -1) == 1

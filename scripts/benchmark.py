@@ -384,24 +384,40 @@ def build_step(model: str, batch_size: int, plain: bool, watch: Stopwatch, preci
     return lambda: phase.train_step(batch)
 
 
-def run_steps(pipe, model: str, batch_size: int, plain: bool, device: str, precision: str, compiled: bool) -> None:
+def count_operations(step: Callable[[], object]) -> int:
+    """Multiplications and additions of all matrix products and convolutions in one call."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
+
+    class Counter(TorchDispatchMode):  # torch's own FlopCounterMode cannot count gradients by inputs
+        total = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if (count := flop_registry.get(function.overloadpacket)) is not None:
+                self.total += count(*args, **(kwargs or {}), out_val=result)
+            return result
+
+    with Counter() as counter:
+        step()
+    return counter.total
+
+
+def run_steps(pipe, model: str, batch_size: int, plain: bool, device: str, precision: str, compiled: bool, keep_memory: bool) -> None:
     """A process of its own per procedure, so that each has its own peak of memory: takes a step whenever it is asked to."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from t2i_supcon.training.memory import keep_freed_memory
 
     if plain:
         use_plain_operators()
-    elif device == "cpu":
+    if device == "cpu" and (keep_memory or not plain):
         keep_freed_memory()  # as `train` does
     watch = Stopwatch(device)
     step = build_step(model, batch_size, plain, watch, precision, compiled)
     torch.manual_seed(1)
     terms = {name: float(value) for name, value in step().items()}
-    with FlopCounterMode(display=False) as counter:
-        step()
-    pipe.send((terms, counter.get_total_flops()))
+    pipe.send((terms, count_operations(step)))
     while pipe.recv():
         watch.seconds.clear()
         started = watch.now()
@@ -461,15 +477,15 @@ class Runner:
         return median(parts.get(name, 0.0) for parts in self.parts)
 
 
-def benchmark_train(models: list[str], repeats: int, batch_size: int | None, device: str, precision: str, compiled: bool) -> None:
+def benchmark_train(models: list[str], repeats: int, batch_size: int | None, device: str, precision: str, compiled: bool, keep_memory: bool) -> None:
     """Prints seconds, parts, FLOPs and memory of one step of each model, beside the plain procedure's."""
     peaks = {kind: measure_peak(device, kind) for kind in ("no", precision)}
     reached = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {'float32' if kind == 'no' else kind}" for kind, peak in peaks.items())
     print(f"{device}: large matrix products or convolutions reach {reached}; random weights and images, median of {repeats} interleaved steps")
     for model in models:
         rows = batch_size or BATCH_SIZES[model]
-        plain = Runner(model, rows, True, device, "no", False)
-        ours = Runner(model, rows, False, device, precision, compiled)
+        plain = Runner(model, rows, True, device, "no", False, keep_memory)
+        ours = Runner(model, rows, False, device, precision, compiled, True)
         ratios = [plain.step() / ours.step() for _ in range(repeats)]
         print(f"\n{model}, {rows} rows{'':12}{'plain, s':>12}{'share':>8}{'here, s':>12}{'share':>8}{'ratio':>8}")
         for name in dict.fromkeys(name for runner in (plain, ours) for parts in runner.parts for name in parts):
@@ -531,6 +547,7 @@ def main(arguments: list[str] | None = None) -> None:
     train.add_argument("--batch-size", type=int, help="rows of a step (default: 4; SSA-GAN 2, DAMSM 48)")
     train.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="of this package; the plain procedure runs in float32")
     train.add_argument("--compile", action="store_true", help="torch.compile for this package")
+    train.add_argument("--keep-memory", action="store_true", help="let the plain procedure keep freed memory too, to see the rest of the gain alone")
     for parts, repeats in ((losses, 11), (train, 5)):
         parts.add_argument("--repeats", type=int, default=repeats, help=f"interleaved runs, of which the median is printed (default: {repeats})")
         parts.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default: cpu)")
@@ -543,7 +560,7 @@ def main(arguments: list[str] | None = None) -> None:
         if unknown := set(options.models) - set(BATCH_SIZES):
             parser.error(f"unknown model {', '.join(sorted(unknown))}; choose from {', '.join(BATCH_SIZES)}")
         models = options.models or list(BATCH_SIZES)
-        benchmark_train(models, options.repeats, options.batch_size, options.device, options.mixed_precision, options.compile)
+        benchmark_train(models, options.repeats, options.batch_size, options.device, options.mixed_precision, options.compile, options.keep_memory)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from .loading import EvaluationRows, TrainingRows, check_captions, load_rows, sh
 from .pairing import BatchSampler, IndexedRows
 from .shards import Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
-from .tokenization import build_tokenizer, encode_prompts, split_words, word_tokenizer
+from .tokenization import build_tokenizer, encode_prompts, save_tokenizer, split_words, word_tokenizer
 from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "read_emoji",
     "read_folder",
     "read_plain_pickle",
+    "save_tokenizer",
     "scale_pixels",
     "shard_files",
     "split_words",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from ..data import Batch, EvaluationRows, to_pil
+from ..data import Batch, EvaluationRows, save_tokenizer, to_pil
 from ..figures import image_strip
 from ..models import CLIPPairModel, DAMSMModel
 from .checkpoint import restore_module
@@ -146,7 +146,7 @@ class EncoderPhase:
     def save_pretrained(self, folder: Path) -> None:
         """Writes both towers and the tokenizer."""
         self.towers.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_tokenizer(self.tokenizer, folder)
 
     def networks(self) -> dict[str, nn.Module]:
         """What is trained."""

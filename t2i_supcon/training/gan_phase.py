@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..data import Batch, EvaluationRows, encode_prompts, spread_rows, to_pil
+from ..data import Batch, EvaluationRows, encode_prompts, save_tokenizer, spread_rows, to_pil
 from ..losses import (
     bce_discriminator_loss,
     bce_generator_loss,
@@ -376,7 +376,7 @@ class GANPhase:
         composite.text_encoder.load_state_dict(self.text_encoder.state_dict())
         composite.generator.load_state_dict(self.trained_generator.state_dict())
         composite.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_tokenizer(self.tokenizer, folder)
         self.accelerator.unwrap_model(self.discriminator).save_pretrained(folder / "discriminator")
 
     def networks(self) -> dict[str, nn.Module]:

@@ -175,6 +175,7 @@ class Run:
             state = {
                 "step": self.step,
                 "phase": self.phase.state_dict(),
+                "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),  # of fp16's gradients
                 "rng": rng,  # of each process
                 "data": data,  # of each process
                 "window": self.window.state(),
@@ -201,7 +202,11 @@ class Run:
             raise ValueError(f"the checkpoint was written by {written} processes, and this run's number is {here}: set --num_processes {written}")
         if state["step"] > self.recipe.steps:
             raise ValueError(f"the checkpoint is of step {state['step']:,}, and the recipe ends after {self.recipe.steps:,} steps: raise steps")
+        if (state["scaler"] is None) != (self.accelerator.scaler is None):
+            raise ValueError("the checkpoint and this run disagree about fp16: launch with the same --mixed_precision")
         self.phase.load_state_dict(state["phase"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         restore_rng(state["rng"][self.accelerator.process_index], self.accelerator.device)
         self.step, self.reviewed, self.best = state["step"], state["reviewed"], state["best"]
         self.window = Window(*state["window"])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from t2i_supcon.data import build_tokenizer, encode_prompts, split_words, word_tokenizer
+from t2i_supcon.data import build_tokenizer, encode_prompts, save_tokenizer, split_words, word_tokenizer
 
 WORDS = ["red", "bird", "a", "caf", "x2", "under_score", "i"]
 TOKENIZER = word_tokenizer({word: i for i, word in enumerate(WORDS, start=1)}, 4)
@@ -44,6 +44,15 @@ def test_reloads_without_custom_code(tmp_path):
     assert loaded("A RED, bird!")["input_ids"] == [3, 1, 2]
     assert loaded.model_max_length == 4
     assert loaded.decode([3, 1, 2]) == "a red bird"
+
+
+def test_the_saved_file_does_not_depend_on_earlier_calls(tmp_path):
+    save_tokenizer(TOKENIZER, tmp_path / "before")
+    encode_prompts(TOKENIZER, ["red", "a red bird a red bird"])
+    save_tokenizer(TOKENIZER, tmp_path / "after")
+    assert (tmp_path / "before/tokenizer.json").read_bytes() == (tmp_path / "after/tokenizer.json").read_bytes()
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "after")
+    assert encode_prompts(loaded, ["a red bird a red bird"])["input_ids"].tolist() == [[3, 1, 2, 3]]
 
 
 def test_prompts_are_padded_and_cut():

@@ -22,6 +22,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
 
+from t2i_supcon import training
 from t2i_supcon.data import BrokenRowError
 from t2i_supcon.models import DAMSMConfig, DAMSMModel, SSAGANForTextToImage
 from t2i_supcon.training import train
@@ -154,6 +155,24 @@ def test_a_resumed_run_equals_one_never_stopped(tiny_data, phase1, tmp_path, pha
         shutil.rmtree(path)
     train(recipe, broken, resume=True)
     assert_same_run(whole, broken)
+
+
+def test_the_scale_of_fp16_gradients_is_resumed(tiny_data, tmp_path, monkeypatch):
+    class WithScaler(Accelerator):  # fp16 itself needs a GPU
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+
+    recipe = encoder_recipe(tiny_data, checkpoint_every=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "Accelerator", WithScaler)
+        train(recipe, tmp_path / "whole")
+        train(recipe, tmp_path / "parts", max_steps=3)
+        train(recipe, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert newest(tmp_path / "parts")["scaler"]["scale"] == 8.0 * 2**3
+    with pytest.raises(ValueError, match="--mixed_precision"):
+        train(recipe, tmp_path / "parts", resume=True)
 
 
 def test_resume_with_other_sizes_is_refused(tiny_data, phase1):

@@ -190,6 +190,9 @@ class GANPhase:
         penalties = []
         for inputs in (round_.inputs for round_ in rounds):
             penalties.append(self._backward({"d_magp": self._penalty(self._judge_in_float32(inputs), inputs)}))
+        for parameter in (p for group in self.d_optimizer.param_groups for p in group["params"]):
+            if parameter.grad is None:  # a bias: the penalty does not depend on it, yet Adam takes a step with this zero in the authors' code
+                parameter.grad = torch.zeros_like(parameter)
         return self._take_step(self.d_optimizer, mean_values(penalties), "d_magp")
 
     def _discriminator_backward(self, round_: "Round", penalised: bool) -> dict[str, Tensor]:

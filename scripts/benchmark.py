@@ -186,6 +186,14 @@ def plain_word_loss(region_feats, word_embs, attention_mask, gamma1, gamma2, gam
     return F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)
 
 
+def plain_matching(recipe, images, text) -> dict:
+    """Both matching losses of DAMSM, each with both directions."""
+    from t2i_supcon.losses import sentence_matching_loss
+
+    words = plain_word_loss(images.region_feats, text.word_embs, text.attention_mask, recipe.gamma1, recipe.gamma2, recipe.gamma3)
+    return {"words": words, "sent": sum(sentence_matching_loss(images.image_emb, text.sent_emb, None, recipe.gamma3))}
+
+
 class PlainProcedure:
     """One training step as the papers' code takes it, with the networks of a phase.
 
@@ -218,14 +226,6 @@ class PlainProcedure:
         with self.watch("optimisers and average"):
             optimizer.step()
 
-    def matching(self, images, batch, text) -> dict:
-        """Both matching losses of DAMSM, each with both directions."""
-        from t2i_supcon.losses import sentence_matching_loss
-
-        recipe = self.recipe
-        words = plain_word_loss(images.region_feats, text.word_embs, text.attention_mask, recipe.gamma1, recipe.gamma2, recipe.gamma3)
-        return {"words": words, "sent": sum(sentence_matching_loss(images.image_emb, text.sent_emb, None, recipe.gamma3))}
-
     def stacked(self, batch, text, fake) -> dict:
         import torch
 
@@ -246,7 +246,7 @@ class PlainProcedure:
             terms["g_adv"] = sum(bce_generator_loss(score.cond[0], score.uncond[0]) for score in scores)
             terms["g_kl"] = kl_loss(fake.mu, fake.logvar)
             with self.watch("image encoder and matching"):
-                terms |= self.matching(self.phase.image_encoder(fake.images[-1]), batch, text)
+                terms |= plain_matching(self.recipe, self.phase.image_encoder(fake.images[-1]), text)
             self.update(self.g_adam, sum(weight * terms[name] for name, weight in weights.items() if name != "d_adv"))
         with self.watch("optimisers and average"), torch.no_grad():
             for mine, live in zip(self.average, self.phase.generator.parameters()):
@@ -272,7 +272,7 @@ class PlainProcedure:
             self.g_adam.zero_grad()
             terms["g_adv"] = hinge_generator_loss(judge(fake.images, text.sent_emb).cond[0])
             with self.watch("image encoder and matching"):
-                terms |= self.matching(self.phase.image_encoder(fake.images[-1]), batch, text)
+                terms |= plain_matching(self.recipe, self.phase.image_encoder(fake.images[-1]), text)
             self.update(self.g_adam, sum(weight * terms[name] for name, weight in weights.items() if not name.startswith("d_")))
         return terms
 
@@ -312,8 +312,6 @@ class PlainEncoderProcedure:
     def train_step(self, batch) -> dict:
         import torch
 
-        from t2i_supcon.losses import sentence_matching_loss
-
         phase, recipe = self.phase, self.phase.recipe
         self.adam.zero_grad()
         with self.watch("image encoder"):
@@ -321,8 +319,7 @@ class PlainEncoderProcedure:
         with self.watch("text encoder"):
             text = phase.model.text_encoder(batch.input_ids, batch.attention_mask)
         with self.watch("matching"):
-            words = plain_word_loss(images.region_feats, text.word_embs, text.attention_mask, recipe.gamma1, recipe.gamma2, recipe.gamma3)
-            terms = {"words": words, "sent": sum(sentence_matching_loss(images.image_emb, text.sent_emb, None, recipe.gamma3))}
+            terms = plain_matching(recipe, images, text)
             with self.watch("backward"):
                 sum(terms.values()).backward()
         with self.watch("optimisers and average"):
@@ -377,7 +374,7 @@ def build_step(model: str, batch_size: int, plain: bool, watch: Stopwatch, preci
     watch.wrap(phase, "discriminator_step", "discriminator")
     watch.wrap(phase, "penalty_step", "gradient penalty")
     watch.wrap(phase, "generator_step", "generator update")
-    for owner in filter(None, (phase.g_optimizer, phase.d_optimizer)):
+    for owner in (phase.g_optimizer, phase.d_optimizer):
         watch.wrap(owner, "step", "optimisers and average")
     if phase.ema is not None:
         watch.wrap(phase.ema, "update", "optimisers and average")
@@ -414,7 +411,11 @@ def run_steps(pipe, model: str, batch_size: int, plain: bool, device: str, preci
     if device == "cpu" and (keep_memory or not plain):
         keep_freed_memory()  # as `train` does
     watch = Stopwatch(device)
-    step = build_step(model, batch_size, plain, watch, precision, compiled)
+    try:
+        step = build_step(model, batch_size, plain, watch, precision, compiled)
+    except ValueError as error:  # a batch size or a precision that the model refuses
+        pipe.send(error)
+        return
     torch.manual_seed(1)
     terms = {name: float(value) for name, value in step().items()}
     pipe.send((terms, count_operations(step)))
@@ -456,7 +457,10 @@ class Runner:
         self.process = context.Process(target=run_steps, args=(theirs, *what), daemon=True)
         self.process.start()
         theirs.close()
-        self.terms, self.flops = self.pipe.recv()  # of the first steps
+        answer = self.pipe.recv()
+        if isinstance(answer, ValueError):
+            raise SystemExit(f"error: {answer}")
+        self.terms, self.flops = answer  # of the first steps
         self.totals, self.parts = [], []
 
     def step(self) -> float:
@@ -484,8 +488,8 @@ def benchmark_train(models: list[str], repeats: int, batch_size: int | None, dev
     print(f"{device}: large matrix products or convolutions reach {reached}; random weights and images, median of {repeats} interleaved steps")
     for model in models:
         rows = batch_size or BATCH_SIZES[model]
-        plain = Runner(model, rows, True, device, "no", False, keep_memory)
         ours = Runner(model, rows, False, device, precision, compiled, True)
+        plain = Runner(model, rows, True, device, "no", False, keep_memory)
         ratios = [plain.step() / ours.step() for _ in range(repeats)]
         print(f"\n{model}, {rows} rows{'':12}{'plain, s':>12}{'share':>8}{'here, s':>12}{'share':>8}{'ratio':>8}")
         for name in dict.fromkeys(name for runner in (plain, ours) for parts in runner.parts for name in parts):
@@ -535,23 +539,40 @@ def benchmark_losses(repeats: int, device: str) -> None:
         print(f"{rows:>6}{a:>12.1f}{b:>12.1f}{a / b:>8.2f}{apart:>14.1e}")
 
 
+def sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def positive(text: str) -> int:
+    """An option's value that must be at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
     data = kinds.add_parser("data", help="the way from Parquet shards to training batches")
-    data.add_argument("--repeats", type=int, default=5, help="interleaved runs, of which the median is printed (default: 5)")
-    data.add_argument("--rows", type=int, default=600, help="images to draw (default: 600)")
+    data.add_argument("--repeats", type=positive, default=5, help="interleaved runs, of which the median is printed (default: 5)")
+    data.add_argument("--rows", type=positive, default=600, help="images to draw (default: 600)")
     losses = kinds.add_parser("losses", help="the word matching loss")
     train = kinds.add_parser("train", help="whole training steps; about ten minutes on two CPU cores")
     train.add_argument("models", nargs="*", metavar="model", help=f"any of {', '.join(BATCH_SIZES)} (default: all)")
-    train.add_argument("--batch-size", type=int, help="rows of a step (default: 4; SSA-GAN 2, DAMSM 48)")
+    train.add_argument("--batch-size", type=positive, help="rows of a step (default: 4; SSA-GAN 2, DAMSM 48)")
     train.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="of this package; the plain procedure runs in float32")
     train.add_argument("--compile", action="store_true", help="torch.compile for this package")
     train.add_argument("--keep-memory", action="store_true", help="let the plain procedure keep freed memory too, to see the rest of the gain alone")
     for parts, repeats in ((losses, 11), (train, 5)):
-        parts.add_argument("--repeats", type=int, default=repeats, help=f"interleaved runs, of which the median is printed (default: {repeats})")
+        parts.add_argument("--repeats", type=positive, default=repeats, help=f"interleaved runs, of which the median is printed (default: {repeats})")
         parts.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default: cpu)")
     options = parser.parse_args(arguments)
+    if options.kind != "data" and options.device == "cuda" and not sees_gpu():
+        parser.error("--device cuda: torch sees no GPU here")
+    if options.kind == "train" and options.mixed_precision == "fp16" and options.device == "cpu":
+        parser.error("--mixed-precision fp16 needs --device cuda")
     if options.kind == "data":
         benchmark_data(options.repeats, options.rows)
     elif options.kind == "losses":

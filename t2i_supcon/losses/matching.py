@@ -43,8 +43,7 @@ def word_matching_loss(
 def word_relevance(region_feats: Tensor, word_embs: Tensor, attention_mask: Tensor, gamma1: float = 5.0, gamma2: float = 5.0) -> Tensor:
     """How well each of M images shows what each of B captions says, word by word (eq. 7-10), all at once.
 
-    Only real words are computed with, all W of them in one list. The softmax over the regions is left without its denominator: a cosine
-    does not see the length of the contexts it leads to.
+    Only real words are computed with, all W of them in one list.
 
     Args:
         region_feats: (M, D, h, w).
@@ -61,8 +60,8 @@ def word_relevance(region_feats: Tensor, word_embs: Tensor, attention_mask: Tens
     words, lengths = word_embs.float()[real], real.sum(dim=1).tolist()  # (W, D)
     scores = words.expand(len(regions), -1, -1) @ regions  # (M, W, R)
     attention = torch.cat([caption.softmax(dim=1) for caption in scores.split(lengths, dim=1)], dim=1)  # over the words of a caption, eq. 8
-    weights = (gamma1 * attention).exp()  # over the regions of an image, eq. 9; at most exp(gamma1)
-    context = weights @ regions.mT  # (M, W, D)
+    attention = (gamma1 * attention).softmax(dim=2)  # over the regions of an image, eq. 9
+    context = attention @ regions.mT  # (M, W, D)
     dot = torch.einsum("mwd,wd->mw", context, words)
     cosine = dot / (context.norm(dim=2) * words.norm(dim=1)).clamp(min=1e-8)  # (M, W)
     return torch.stack([caption.logsumexp(dim=1) for caption in (gamma2 * cosine).split(lengths, dim=1)], dim=1)  # eq. 10

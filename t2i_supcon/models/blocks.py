@@ -36,14 +36,14 @@ class ChannelGLU(nn.Module):
         return operators.channel_glu(x)
 
 
-class Conv2d(nn.Conv2d):
+class PenalisedConv2d(nn.Conv2d):
     """A convolution for discriminators whose gradient is penalised."""
 
     def forward(self, x: Tensor) -> Tensor:
         return operators.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
-class LeakyReLU(nn.Module):
+class PenalisedLeakyReLU(nn.Module):
     """Leaky ReLU with slope 0.2, for discriminators whose gradient is penalised."""
 
     def forward(self, x: Tensor) -> Tensor:

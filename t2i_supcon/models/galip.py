@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPVisionModel, PreTrainedConfig
 
 from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import Conv2d, LeakyReLU, UpsampledConv2d, score_pairs
+from .blocks import PenalisedConv2d, PenalisedLeakyReLU, UpsampledConv2d, score_pairs
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPTextEncoder
 
 BRIDGE_GAIN = 0.1  # of what the transformer adds to the tokens it was given
@@ -240,12 +240,12 @@ class GALIPDiscriminatorBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
         self.beta = nn.Parameter(torch.zeros(1)) if reads_tokens else None
         self.residual = nn.Sequential(
-            Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-            LeakyReLU(),
-            Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LeakyReLU(),
+            PenalisedConv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            PenalisedLeakyReLU(),
+            PenalisedConv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            PenalisedLeakyReLU(),
         )
-        self.shortcut = Conv2d(in_channels, out_channels, 1)
+        self.shortcut = PenalisedConv2d(in_channels, out_channels, 1)
         self.changes_width = in_channels != out_channels
         self.freeze()
 
@@ -281,9 +281,9 @@ class GALIPDiscriminator(GANPreTrainedModel):
         self.last_block = GALIPDiscriminatorBlock(width, channels, reads_tokens=False)
         first = grid // 2 + 1  # two unpadded convolutions take the grid to one value: 7 -> 4 -> 1
         self.joint = nn.Sequential(
-            Conv2d(channels + config.text_config.projection_dim, config.score_channels, first, bias=False),
-            LeakyReLU(),
-            Conv2d(config.score_channels, 1, grid - first + 1, bias=False),
+            PenalisedConv2d(channels + config.text_config.projection_dim, config.score_channels, first, bias=False),
+            PenalisedLeakyReLU(),
+            PenalisedConv2d(config.score_channels, 1, grid - first + 1, bias=False),
         )
         self.post_init()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 MIN_UPSAMPLED_PIXELS = 1024  # of a batch; below, summing the kernels costs more than it saves
@@ -42,7 +42,7 @@ def channel_glu(x: Tensor) -> Tensor:
     return F.glu(x, dim=1)
 
 
-_by_inputs_only = False
+_by_inputs_only = False  # of the whole process: on a GPU, gradients are computed in a thread of their own
 
 
 @contextmanager
@@ -118,11 +118,11 @@ def halving_pool(x: Tensor) -> Tensor:
     return _HalvingPool.apply(x)
 
 
-def upsampled_shortcut(shortcut, x: Tensor, size: tuple[int, int]) -> Tensor:
+def upsampled_shortcut(shortcut: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
     """Nearest upsampling to `size`, then `shortcut`, a 1x1 convolution or nothing; run the other way round, it sees fewer pixels."""
     return F.interpolate(shortcut(x), size=size, mode="nearest")
 
 
-def pooled_shortcut(shortcut, x: Tensor) -> Tensor:
+def pooled_shortcut(shortcut: nn.Module, x: Tensor) -> Tensor:
     """`shortcut`, a 1x1 convolution or nothing, then the mean of 2x2 pixels; run the other way round, it sees a quarter of the pixels."""
     return shortcut(halving_pool(x))

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import Conv2d, LeakyReLU, score_pairs
+from .blocks import PenalisedConv2d, PenalisedLeakyReLU, score_pairs
 from .damsm import DAMSMTextConfig, DAMSMTextEncoder
 
 
@@ -179,12 +179,12 @@ class SSADiscriminatorBlock(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
         self.residual = nn.Sequential(
-            Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
-            LeakyReLU(),
-            Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LeakyReLU(),
+            PenalisedConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
+            PenalisedLeakyReLU(),
+            PenalisedConv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            PenalisedLeakyReLU(),
         )
-        self.shortcut = Conv2d(in_channels, out_channels, 1)
+        self.shortcut = PenalisedConv2d(in_channels, out_channels, 1)
         self.widens = in_channels != out_channels
         self.freeze()
 
@@ -213,12 +213,12 @@ class SSAGANDiscriminator(GANPreTrainedModel):
         super().__init__(config)
         width = config.discriminator_channels
         widths = [width * min(16, 2**i) for i in range(config.num_doublings + 1)]
-        self.from_rgb = Conv2d(3, width, 3, padding=1)
+        self.from_rgb = PenalisedConv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(SSADiscriminatorBlock(*pair) for pair in zip(widths, widths[1:]))
         self.joint = nn.Sequential(
-            Conv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
-            LeakyReLU(),
-            Conv2d(2 * width, 1, 4, bias=False),
+            PenalisedConv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
+            PenalisedLeakyReLU(),
+            PenalisedConv2d(2 * width, 1, 4, bias=False),
         )
         self.post_init()
 

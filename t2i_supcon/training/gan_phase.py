@@ -31,7 +31,7 @@ from .ema import EMA
 from .encoders import load_encoders
 from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
 from .gather import gather_all_but_last, next_captions, pad_captions
-from .optimisation import check_micro_batches, lr_schedule, mean_values, prepare_network, take_step
+from .optimisation import check_micro_batches, lr_schedule, mean_values, prepare_network, take_step, trained_parameters
 from .recipe import GANRecipe, build_model_config
 from .terms import matching_terms, supcon_terms, weighted_sum
 
@@ -190,7 +190,7 @@ class GANPhase:
         penalties = []
         for inputs in (round_.inputs for round_ in rounds):
             penalties.append(self._backward({"d_magp": self._penalty(self._judge_in_float32(inputs), inputs)}))
-        for parameter in (p for group in self.d_optimizer.param_groups for p in group["params"]):
+        for parameter in trained_parameters(self.d_optimizer):
             if parameter.grad is None:  # a bias: the penalty does not depend on it, yet Adam takes a step with this zero in the authors' code
                 parameter.grad = torch.zeros_like(parameter)
         return self._take_step(self.d_optimizer, mean_values(penalties), "d_magp")
@@ -304,8 +304,8 @@ class GANPhase:
         return {name: term.detach() for name, term in terms.items()}
 
     def _take_step(self, optimizer: torch.optim.Optimizer, values: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        return take_step(self.accelerator, optimizer, values, name, self.steps_taken, [(trained, self.recipe.max_grad_norm)])
+        bounds = [(trained_parameters(optimizer), self.recipe.max_grad_norm)]
+        return take_step(self.accelerator, optimizer, values, name, self.steps_taken, bounds)
 
     @property
     def trained_generator(self) -> PreTrainedModel:

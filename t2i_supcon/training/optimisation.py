@@ -60,6 +60,11 @@ def mean_values(collected: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([values[name].detach() for values in collected]).mean(dim=0) for name in collected[0]}
 
 
+def trained_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All that it steps."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def take_step(
     accelerator: Accelerator,
     optimizer: Optimizer,
@@ -82,7 +87,7 @@ def take_step(
     Raises:
         FloatingPointError: names the first of these that is not finite; nothing has been updated.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    parameters = [p for p in trained_parameters(optimizer) if p.grad is not None]
     average_gradients(parameters)
     accelerator.unscale_gradients(optimizer)
     values = mean_over_processes(values) | {f"grad_norm/{name}": get_total_norm([p.grad for p in parameters])}

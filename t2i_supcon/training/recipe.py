@@ -97,7 +97,7 @@ class Recipe(CheckedFields):
         max_grad_norm: bound of the gradient norm of each player (of both encoders together); null = none.
         sync_batch_norm: several processes normalise with the statistics of all their rows, as one process with the whole batch would;
             otherwise each with its own, and the first one's running statistics are saved.
-        channels_last: memory layout of the networks.
+        channels_last: memory layout of the networks; on a CPU, of all but the discriminator, which it slows down there.
         compile: torch.compile for the generator, the image encoder and the discriminator; the latter not with `d_magp`, whose second
             derivative it cannot give. Phase 1: for the image encoder.
         eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.

@@ -15,6 +15,11 @@ def mixed_up_softmax(scores: Tensor, attention_mask: Tensor) -> Tensor:
     return scores.masked_fill(attention_mask[rows].transpose(1, 2) == 0, float("-inf")).softmax(dim=1)
 
 
+def upsample_then_convolve(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """`operators.upsampled_conv2d` in two operations: equal but for rounding, which DM-GAN's recorded steps blow up."""
+    return F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, bias, padding=1)
+
+
 class AuthorsSpectralNorm(nn.Module):
     """DM-GAN's: iterates at every forward, v before u, and swaps them under graphs already built, whose backward then sees the newest."""
 

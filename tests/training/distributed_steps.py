@@ -116,7 +116,7 @@ def run_gan(case: str) -> dict[str, torch.Tensor]:
     batches = [make_batch(phase.image_sizes, views, seed) for seed in range(phase.accelerator.gradient_accumulation_steps)]
     if in_double(case):
         batches = [replace(batch, images=tuple(image.double() for image in batch.images)) for batch in batches]
-    values = dict(phase.train_step(*batches))
+    values = {name: value.float() for name, value in phase.train_step(*batches).items()}  # as several processes exchange them
     for name, network in phase.networks().items():
         values |= results_of(network, name)
     return values

@@ -56,7 +56,7 @@ def test_two_processes_step_as_one_with_the_whole_batch(case, one_process, two_p
     for found in two_processes:
         assert found[case].keys() == expected.keys()
         for name, value in expected.items():
-            assert_close(found[case][name], value, rtol=1e-3, atol=1e-5, check_dtype=False, msg=lambda text, name=name: f"{name}: {text}")
+            assert_close(found[case][name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_processes_stay_alike(two_processes):

@@ -62,7 +62,9 @@ def benchmark_data(repeats: int, num_rows: int) -> None:
         make_row,
         prepare,
     )
+    from t2i_supcon.training.memory import keep_freed_memory
 
+    keep_freed_memory()  # as `train` does
     rng = np.random.default_rng(0)
     photos = [drawn_photo(rng) for _ in range(num_rows)]
     rows = [make_row(str(i), [CAPTION.format(i % 50)] * 10, [i % 50], i % 50, str(i), "drawn") for i in range(num_rows)]

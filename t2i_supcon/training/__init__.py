@@ -54,8 +54,7 @@ def train(
     said = "ACCELERATE_MIXED_PRECISION" in os.environ  # which `accelerate launch` always sets, to "no" unless told otherwise
     precision = "bf16" if torch.cuda.is_available() and not said else None
     accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=folder)
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory()
     set_seed(recipe.seed)
     data, pairs = recipe.data, recipe.sampling == "pairs"
     columns = Columns(data.image_column, data.caption_column, data.label_column, data.labels_column, data.bbox_column)

@@ -62,7 +62,7 @@ def word_relevance(region_feats: Tensor, word_embs: Tensor, attention_mask: Tens
     attention = torch.cat([caption.softmax(dim=1) for caption in scores.split(lengths, dim=1)], dim=1)  # over the words of a caption, eq. 8
     attention = (gamma1 * attention).softmax(dim=2)  # over the regions of an image, eq. 9
     context = attention @ regions.mT  # (M, W, D)
-    dot = torch.einsum("mwd,wd->mw", context, words)
+    dot = (context * words).sum(dim=2)
     cosine = dot / (context.norm(dim=2) * words.norm(dim=1)).clamp(min=1e-8)  # (M, W)
     return torch.stack([caption.logsumexp(dim=1) for caption in (gamma2 * cosine).split(lengths, dim=1)], dim=1)  # eq. 10
 

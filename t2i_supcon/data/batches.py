@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 from .collate import Batch, Collator
 from .loading import TrainingRows
 from .pairing import BatchSampler
-from .transforms import BrokenRowError
+from .transforms import BrokenRowError, or_error
 
 logger = logging.getLogger(__name__)
 FIRST_ROWS = 1000  # over which broken rows may gather: shares of fewer rows say little
@@ -22,7 +23,7 @@ class Batches:
     Pairs are made here, in the process that trains; workers decode images and tokenize captions.
 
     Args:
-        samples: the rows; `tolerant` if some may be broken.
+        samples: the rows.
         sampler: the order of the rows.
         collate: makes the batch.
         device: where batches go.
@@ -31,6 +32,7 @@ class Batches:
         state: from `state_dict`, to resume.
 
     Raises:
+        ValueError: the state comes from data of another kind or size, or from batches of another kind or size.
         BrokenRowError: while iterating, more broken rows than allowed.
     """
 
@@ -49,11 +51,11 @@ class Batches:
         self.max_broken_share = max_broken_share
         self.rows, self.broken = (0, 0) if state is None else (state["rows"], state["broken"])
         self._state = None if state is None else state["sampler"]
-        sampler.state = self._state
+        self._check(state)
         self._loader = DataLoader(
             samples,
             batch_sampler=sampler,
-            collate_fn=collate,
+            collate_fn=partial(or_error, collate),
             num_workers=workers,
             pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=ignore_signals if workers else None,
@@ -61,7 +63,10 @@ class Batches:
         )
 
     def __iter__(self) -> Iterator[Batch]:
+        self.sampler.state = self._state
         for batch in self._loader:
+            if isinstance(batch, BrokenRowError):
+                raise batch
             self._state = self.sampler.states.popleft()
             self.rows += len(batch)
             self._count_broken(batch)
@@ -71,6 +76,8 @@ class Batches:
         self.broken += len(batch.broken)
         for what in batch.broken:
             logger.warning("row skipped, number %d of %d read: %s", self.broken, self.rows, what)
+        if batch.broken and self.max_broken_share == 0:
+            raise BrokenRowError(batch.broken[0])
         if self.broken > self.max_broken_share * max(self.rows, FIRST_ROWS):
             raise BrokenRowError(
                 f"{self.broken} broken rows among {self.rows}, more than data.max_broken_share {self.max_broken_share:g} allows; "
@@ -79,7 +86,22 @@ class Batches:
 
     def state_dict(self) -> dict:
         """What resumes behind the batch last handed out: plain values and, of a stream, the few rows that wait for a partner."""
-        return {"sampler": self._state, "rows": self.rows, "broken": self.broken}
+        return {"sampler": self._state, "rows": self.rows, "broken": self.broken, "made_of": self._made_of()}
+
+    def _made_of(self) -> dict:
+        """What a place in the order of the rows has a meaning for."""
+        sampler, number = self.sampler, self.sampler.order.num_rows
+        return {
+            "data": "a stream" if number is None else f"{number:,} rows",
+            "sampling": "pairs" if sampler.pairs else "independent",
+            "batch_size": sampler.batch_size,
+            "seed": sampler.seed,
+        }
+
+    def _check(self, state: dict | None) -> None:
+        for name, here in self._made_of().items():
+            if state is not None and (there := state["made_of"][name]) != here:
+                raise ValueError(f"the checkpoint does not fit the recipe: {name} was {there} there and is {here} here; resume with what it was then")
 
 
 def ignore_signals(worker: int) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from . import emoji
 from .columns import Columns, to_schema
 from .tokenization import split_words
-from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels
+from .transforms import BrokenRowError, decode_image, image_pyramid, or_error, scale_pixels
 
 Rows = datasets.Dataset | datasets.IterableDataset
 
@@ -142,7 +142,6 @@ class TrainingRows(torch.utils.data.Dataset):
         long_captions: captions with more words than the tokenizer's `model_max_length` keep their "first" words or, as the original
             code did, a "random_subset" in order.
         files: the Parquet files of the rows, if any, to say where a broken row lies.
-        tolerant: return a `BrokenRowError` instead of raising it.
     """
 
     def __init__(
@@ -155,7 +154,6 @@ class TrainingRows(torch.utils.data.Dataset):
         flip: bool = False,
         long_captions: Literal["first", "random_subset"] = "first",
         files: Sequence[str] = (),
-        tolerant: bool = False,
     ):
         self.rows = rows
         self.tokenizer = tokenizer
@@ -165,21 +163,21 @@ class TrainingRows(torch.utils.data.Dataset):
         self.flip = flip
         self.long_captions = long_captions
         self.files = files
-        self.tolerant = tolerant
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int | dict, int]) -> dict | BrokenRowError:
+    def __getitem__(self, key: tuple[int | dict, int]) -> dict:
         """Makes the sample of (row or its number, number of the draw)."""
         row, draw = key
         try:
             return self._sample(row if isinstance(row, dict) else self.rows[row], draw)
         except BrokenRowError as error:
-            error = BrokenRowError(f"{name_row(self.files, row['place'] if isinstance(row, dict) else row)}: {error}")
-            if self.tolerant:
-                return error
-            raise error from None
+            raise BrokenRowError(f"{name_row(self.files, row['place'] if isinstance(row, dict) else row)}: {error}") from None
+
+    def __getitems__(self, keys: list[tuple[int | dict, int]]) -> list[dict | BrokenRowError]:
+        """Makes the samples of a batch; in the place of a broken one stands its error, for `Batches` to judge."""
+        return [or_error(self.__getitem__, key) for key in keys]
 
     def _sample(self, row: dict, draw: int) -> dict:
         rng = np.random.default_rng([self.seed, draw])

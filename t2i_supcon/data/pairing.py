@@ -38,9 +38,11 @@ class RowOrder(Protocol):
 
     Attributes:
         divided: its rows are this process's share already; otherwise every process sees all of them.
+        num_rows: how many rows an epoch passes at most; None where nobody has counted them, of a stream.
     """
 
     divided: bool
+    num_rows: int | None
 
     def epoch(self, number: int, start: Any = None) -> Iterator[tuple[Any, Item]]:
         """Yields (position, item): each row once. `start`, the position of the last row already seen, resumes behind it."""
@@ -66,7 +68,8 @@ class IndexedRows:
     def __init__(self, labels: Iterable[int | None | Sequence[int]], seed: int, pairs: bool = True):
         self.labels = [own_labels(label) for label in labels]
         self.seed = seed
-        self.rows = np.arange(len(self.labels))
+        self.num_rows = len(self.labels)
+        self.rows = np.arange(self.num_rows)
         self.skipped = 0
         if pairs:
             self._skip_lonely_rows()
@@ -223,8 +226,8 @@ class BatchSampler:
                     barren = 0
                     yield epoch, position, group
             start = None
-            # a row waits under another of its labels each epoch, and the small shares of many processes may miss each other
-            if barren > room.most_labels + 2:
+            # a row waits under another of its labels each epoch, and rows of one label may go to different processes
+            if barren > (room.most_labels + 2) * (self.num_processes if self.order.divided else 1):
                 raise ValueError(
                     f"{barren} epochs without a pair: no two of these rows share a label; sampling: independent needs no labels"
                     if room.waiting

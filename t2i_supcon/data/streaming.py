@@ -22,8 +22,8 @@ class StreamedRows:
     An epoch takes the shards (Parquet: row groups) in random order, `SHARDS_AT_ONCE` together; a block is the next `ROWS_OF_A_SHARD` rows of
     each, in random order. So rows that lie far apart meet, though the data is read in order, and at most one block is in memory.
 
-    A process takes every n-th shard of an epoch's order or, where there are fewer shards than processes, every n-th row of all. Rows are
-    disjoint across processes in an epoch, and a position holds the place in the stream, not rows.
+    A process takes every n-th shard of an epoch's order, so that rows are disjoint across processes in an epoch. Where there are fewer shards
+    than processes, every process reads all rows, as of data with random access. A position holds the place in the stream, not rows.
 
     Args:
         dataset: the stream, in its own fixed order.
@@ -36,7 +36,7 @@ class StreamedRows:
         ValueError: while iterating, a file that cannot be read; names its rows.
     """
 
-    divided = True
+    num_rows = None
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class StreamedRows:
         self.process_index = process_index
         self.num_processes = num_processes
         self.files = files
+        self.divided = dataset.num_shards >= num_processes
 
     def epoch(self, number: int, start: tuple[int, int, int] | None = None) -> Iterator[tuple[tuple[int, int, int], Item]]:
         """Yields ((group of shards, block in it, row in it), item); see `RowOrder`."""
         shards = np.random.default_rng([self.seed, number]).permutation(self.dataset.num_shards).tolist()
-        by_rows = len(shards) < self.num_processes
-        if not by_rows:
+        if self.divided:
             shards = shards[self.process_index :: self.num_processes]
         first_group, first_block, first_row = (0, 0, 0) if start is None else (start[0], start[1], start[2] + 1)
         for group in range(first_group, -(-len(shards) // SHARDS_AT_ONCE)):
@@ -68,8 +68,6 @@ class StreamedRows:
                 items = [item for reader in readers for item in islice(reader, ROWS_OF_A_SHARD)]
                 if not items:
                     break
-                if by_rows:
-                    items = [item for item in items if item.key[1] % self.num_processes == self.process_index]
                 order = np.random.default_rng([self.seed, number, group, block]).permutation(len(items)).tolist()
                 for row in range(first_row, len(order)):
                     yield (group, block, row), items[order[row]]

@@ -1,17 +1,28 @@
 """From an encoded image to the pixels of a pyramid, and to tensors in [-1, 1]."""
 
 import io
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+T, U = TypeVar("T"), TypeVar("U")
 OVERSIZE = 76 / 64  # AttnGAN resizes to 76/64 of the size it then crops at random
 
 
 class BrokenRowError(ValueError):
     """A row of a dataset that cannot be used; the message names the row and says why."""
+
+
+def or_error(make: Callable[[T], U], what: T) -> U | BrokenRowError:
+    """Hands an error of a row on as a value: raised in a worker, it would come out as the worker's whole traceback."""
+    try:
+        return make(what)
+    except BrokenRowError as error:
+        return error
 
 
 def decode_image(encoded: dict | None, where: str) -> Image.Image:

@@ -79,7 +79,6 @@ def train(
         data.flip,
         data.long_captions,
         files,
-        tolerant=data.max_broken_share > 0,
     )
     collate = Collator(2 if pairs else 1, None if recipe.positives == "label" else rows.features["label"].num_classes)
     share = (accelerator.process_index, accelerator.num_processes)

@@ -40,7 +40,7 @@ def ids(items):
 def make_batches(folder, tokenizer, stream, state=None, workers=0, share=0.0, process=0, processes=1):
     rows = None if stream else load_rows(str(folder), "train")
     order = streamed(folder, process, processes) if stream else IndexedRows(rows["labels"], 0)
-    samples = TrainingRows(rows, tokenizer, (8,), 0, random_crop=True, flip=True, files=shard_files(str(folder), "train"), tolerant=share > 0)
+    samples = TrainingRows(rows, tokenizer, (8,), 0, random_crop=True, flip=True, files=shard_files(str(folder), "train"))
     return Batches(samples, BatchSampler(order, 8, 0, True, process, processes), Collator(2), "cpu", workers, share, state)
 
 
@@ -70,10 +70,43 @@ def test_a_stream_resumes_behind_any_position(folder, stopped, monkeypatch):
     assert ids(rest) == ids(whole[stopped + 1 :]) and [p for p, _ in rest] == [p for p, _ in whole[stopped + 1 :]]
 
 
-@pytest.mark.parametrize("processes", [2, 3, 9, 13])  # nine shards: thirteen processes must share by rows
+@pytest.mark.parametrize("processes", [2, 3, 9])
 def test_processes_read_disjoint_rows_and_together_all(folder, processes):
     shares = [ids(streamed(folder, process, processes).epoch(1)) for process in range(processes)]
     assert Counter(name for share in shares for name in share) == Counter(f"train-{i}" for i in range(N))
+
+
+def numbered_batches(folder, process, processes, count):
+    sampler = BatchSampler(streamed(folder, process, processes), 4, 0, True, process, processes)
+    return [[(row["image_id"], draw) for row, draw in batch] for batch in islice(sampler, count)]
+
+
+def test_more_processes_than_shards_share_the_batches_of_one(folder):
+    shares = [numbered_batches(folder, process, 13, 2) for process in range(13)]  # of nine shards
+    assert [batch for group in zip(*shares) for batch in group] == numbered_batches(folder, 0, 1, 26)
+
+
+@pytest.mark.parametrize(("row_group", "processes"), [(N, 2), (7, 9)])
+def test_every_row_of_a_label_of_two_finds_its_partner_whichever_process_reads_it(tmp_path, row_group, processes):
+    folder = write_dataset(tmp_path / "d", [i % (N // 2) for i in range(N)], row_group=row_group)
+    used = [name for process in range(processes) for batch in numbered_batches(folder, process, processes, 60) for name, _ in batch]
+    assert len(set(used)) == N
+
+
+def test_a_place_in_one_order_is_refused_for_another(folder, tokenizer):
+    batches = make_batches(folder, tokenizer, True)
+    next(iter(batches))
+    with pytest.raises(ValueError, match="the checkpoint does not fit the recipe: data was a stream there and is 60 rows here"):
+        make_batches(folder, tokenizer, False, batches.state_dict())
+    sampler = BatchSampler(streamed(folder), 4, 0, True)
+    with pytest.raises(ValueError, match="batch_size was 8 there and is 4 here"):
+        Batches(TrainingRows(None, tokenizer, (8,), 0), sampler, Collator(2), state=batches.state_dict())
+
+
+def test_iterating_again_goes_on_behind_the_last_batch(folder, tokenizer):
+    whole = list(islice(make_batches(folder, tokenizer, True), 5))
+    batches = make_batches(folder, tokenizer, True)
+    assert all(map(same, whole, [*islice(batches, 2), *islice(batches, 3)]))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -118,10 +151,11 @@ def damaged(tmp_path):
     return write_dataset(tmp_path / "damaged", [i * 4 // N for i in range(N)], images=images, row_group=7)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_broken_row_stops_the_run_and_is_named(damaged, tokenizer, stream):
-    with pytest.raises(BrokenRowError, match="train-00000-of-00001.parquet, row 10: train-10: the image cannot be decoded"):
-        list(islice(make_batches(damaged, tokenizer, stream), 9))
+def test_a_broken_row_stops_the_run_and_is_named(damaged, tokenizer, stream, workers):
+    with pytest.raises(BrokenRowError, match="^train-00000-of-00001.parquet, row 10: train-10: the image cannot be decoded"):
+        list(islice(make_batches(damaged, tokenizer, stream, workers=workers), 9))
 
 
 @pytest.mark.parametrize("stream", [False, True])

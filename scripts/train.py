@@ -23,6 +23,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--max-steps", type=int, metavar="N", help="save a checkpoint and stop after N steps; the schedule stays the recipe's")
     parser.add_argument("--dry-run", action="store_true", help="show networks, memory, steps and the first batch as a picture, then stop")
     parser.add_argument("--tracker", default="tensorboard", help="tensorboard (default), wandb or another one that accelerate knows, or none")
+    parser.add_argument(
+        "--mixed-precision",
+        choices=("auto", "no", "bf16", "fp16"),
+        default="auto",
+        help="auto (default): what accelerate was launched with or, where that is nothing, bf16 on a GPU that has it; no: float32",
+    )
     parser.add_argument("overrides", nargs="*", metavar="field=value", help="recipe fields to change, e.g. steps=500 data.workers=2")
     options = parser.parse_args(arguments)
 
@@ -32,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     tracker = None if options.tracker == "none" else options.tracker
     try:
         recipe = load_recipe(options.recipe, RECIPES, options.overrides)
-        train(recipe, folder, options.resume, options.dry_run, options.max_steps, tracker)
+        train(recipe, folder, options.resume, options.dry_run, options.max_steps, tracker, options.mixed_precision)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -18,9 +18,19 @@ def new_folder(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    replaced = final.with_name(f".replaced-{final.name}")
-    shutil.rmtree(replaced, ignore_errors=True)
+    recover_folder(final)
     if final.exists():
-        os.replace(final, replaced)  # deleting takes time, in which a killed process would leave half of it
+        os.replace(final, _replaced(final))  # deleting takes time, in which a killed process would leave half of it
     os.replace(partial, final)
-    shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(_replaced(final), ignore_errors=True)
+
+
+def recover_folder(final: Path) -> None:
+    """Puts `final` back where a process was killed between moving it aside and putting another one in its place."""
+    if _replaced(final).exists() and not final.exists():
+        os.replace(_replaced(final), final)
+    shutil.rmtree(_replaced(final), ignore_errors=True)
+
+
+def _replaced(final: Path) -> Path:
+    return final.with_name(f".replaced-{final.name}")

@@ -100,7 +100,7 @@ class Batches:
 
     def _check(self, state: dict | None) -> None:
         for name, here in self._made_of().items():
-            if state is not None and (there := state["made_of"][name]) != here:
+            if state is not None and (there := state.get("made_of", {}).get(name, "not recorded")) != here:
                 raise ValueError(f"the checkpoint does not fit the recipe: {name} was {there} there and is {here} here; resume with what it was then")
 
 

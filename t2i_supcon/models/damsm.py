@@ -121,7 +121,8 @@ class DAMSMTextEncoder(GANPreTrainedModel):
             raise ValueError("a caption has no word: every row of attention_mask needs at least one 1")
         x = F.dropout(self.embedding(input_ids), self.config.dropout, self.training)  # (B, T, E)
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        words, (last, _) = self.lstm(packed)
+        with torch.autocast(x.device.type, enabled=False):  # under bf16 too, cuDNN's LSTM would run in fp16
+            words, (last, _) = self.lstm(packed)
         words, _ = nn.utils.rnn.pad_packed_sequence(words, batch_first=True, total_length=input_ids.shape[1])  # (B, T, D)
         sentence = last.transpose(0, 1).flatten(1)  # (B, D)
         return TextEmbeddings(sent_emb=sentence, word_embs=words, attention_mask=attention_mask)

@@ -1,12 +1,14 @@
 """Training of both phases."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import datasets
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from ..data import (
     Batches,
@@ -29,6 +31,8 @@ from .memory import keep_freed_memory
 from .preview import preview
 from .recipe import EncoderRecipe, GANRecipe, load_recipe
 
+EVALUATION_TIMEOUT = timedelta(hours=2)  # for which the other processes wait while one evaluates
+
 __all__ = ["EncoderPhase", "EncoderRecipe", "GANPhase", "GANRecipe", "load_recipe", "train"]
 
 
@@ -39,6 +43,7 @@ def train(
     dry_run: bool = False,
     max_steps: int | None = None,
     tracker: str | None = None,
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
 ) -> None:
     """Runs a recipe from data to saved model; see `loop.run` for what it leaves in `folder` and the errors it raises.
 
@@ -47,13 +52,18 @@ def train(
         dry_run: only show what would be done (`preview`).
         max_steps: stop after so many steps of this call at the latest, with a checkpoint.
         tracker: also shows numbers and samples: "tensorboard" (files in `folder`), "wandb" or another one of accelerate.
+        precision: see `choose_precision`.
     """
     check_tracker(tracker)
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; it must be at least 1")
-    said = "ACCELERATE_MIXED_PRECISION" in os.environ  # which `accelerate launch` always sets, to "no" unless told otherwise
-    precision = "bf16" if torch.cuda.is_available() and not said else None
-    accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=folder)
+    accelerator = Accelerator(
+        mixed_precision=choose_precision(precision),
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        log_with=tracker,
+        project_dir=folder,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=EVALUATION_TIMEOUT)],
+    )
     keep_freed_memory()
     set_seed(recipe.seed)
     data, pairs = recipe.data, recipe.sampling == "pairs"
@@ -94,6 +104,17 @@ def train(
         return
     set_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
     loop.run(phase, make_batches, recipe, accelerator, folder, resume, max_steps)
+
+
+def choose_precision(asked: Literal["auto", "no", "bf16", "fp16"]) -> str:
+    """The precision networks run in: the one asked for or, with "auto", the launcher's or, where that says nothing or "no" (`accelerate launch`
+    sets the latter unless told otherwise), bf16 on a GPU that has it and float32 elsewhere."""
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked != "auto" or launched != "no":
+        return launched if asked == "auto" else asked
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 and not on_cpu else "no"
 
 
 def _num_rows(rows) -> int | None:

@@ -32,13 +32,27 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> Path:
     for left in folder.glob(".partial-*"):  # by a process killed while it wrote
         shutil.rmtree(left)
     final = folder / f"{PREFIX}{step:08d}"
-    with writing(final), new_folder(final) as partial, open(partial / FILE, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(final):
+        if final.exists():  # the step's state before its evaluation; a file, unlike a folder, takes another's place in one go
+            partial = final / f".partial-{FILE}"
+            try:
+                _write(partial, state)
+                os.replace(partial, final / FILE)
+            finally:
+                partial.unlink(missing_ok=True)
+        else:
+            with new_folder(final) as partial:
+                _write(partial / FILE, state)
     for old in sorted(folder.glob(f"{PREFIX}*"))[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def _write(path: Path, state: dict) -> None:
+    with open(path, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

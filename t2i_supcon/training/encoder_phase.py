@@ -49,6 +49,7 @@ class EncoderPhase:
         self.tokenizer = tokenizer
         self.evaluation = evaluation
         self.image_sizes = (recipe.image_size,)
+        self._held_out: tuple[Tensor, Tensor] | None = None
         if recipe.channels_last:
             model.image_encoder.to(memory_format=torch.channels_last)
         model.image_encoder.trunk.requires_grad_(recipe.train_trunk)
@@ -81,9 +82,10 @@ class EncoderPhase:
 
         Raises:
             FloatingPointError: one of these is infinite or no number; nothing has been updated.
-            ValueError: another number of batches than the launcher's accumulation steps.
+            ValueError: another number of batches than `gradient_accumulation` says.
         """
         check_micro_batches(batches, self.accelerator)
+        self._held_out = None
         self.optimizer.zero_grad()
         values = mean_values([self._backward(pad_captions(batch)) for batch in batches])
         bounds = [(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip), (self.towers.parameters(), self.recipe.max_grad_norm)]
@@ -137,10 +139,14 @@ class EncoderPhase:
         ]
 
     def _embed_held_out(self) -> tuple[Tensor, Tensor]:
+        """Images and texts of all held-out rows, computed once between two steps."""
+        if self._held_out is not None:
+            return self._held_out
         towers, device = self.towers.eval(), self.accelerator.device
         images = embed_images(towers.image_encoder, self.evaluation, device)
         texts = embed_texts(towers.text_encoder, self.tokenizer, self.evaluation.captions, device)
         self._train_mode()
+        self._held_out = images, texts
         return images, texts
 
     def save_pretrained(self, folder: Path) -> None:
@@ -160,6 +166,7 @@ class EncoderPhase:
         return {"model": self.towers.state_dict(), "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
+        self._held_out = None
         restore_module(self.towers, state["model"], "model")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

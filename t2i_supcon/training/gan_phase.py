@@ -90,7 +90,7 @@ class GANPhase:
         reference: EvaluationRows | None = None,
     ):
         if accelerator.mixed_precision == "fp16" and "d_magp" in recipe.loss_weights:
-            raise ValueError("fp16 cannot hold the sixth power in the gradient penalty d_magp: launch with --mixed_precision bf16 or no")
+            raise ValueError("fp16 cannot hold the sixth power in the gradient penalty d_magp: train with --mixed-precision bf16 or no")
         self.config = generator.config
         self.image_sizes = self.config.image_sizes
         self.conditioning_dim = getattr(self.config, "conditioning_dim", 0)
@@ -160,7 +160,7 @@ class GANPhase:
 
         Raises:
             FloatingPointError: one of these is infinite or no number; the player whose it is has not been updated.
-            ValueError: another number of batches than the launcher's accumulation steps.
+            ValueError: another number of batches than `gradient_accumulation` says.
         """
         check_micro_batches(batches, self.accelerator)
         rounds = [self._deal(pad_captions(batch)) for batch in batches]

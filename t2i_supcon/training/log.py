@@ -2,14 +2,17 @@
 
 import json
 import os
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
+from accelerate.tracking import GeneralTracker, get_available_trackers
 from accelerate.utils import LoggerType
 from PIL import Image
 
+from .checkpoint import writing
 from .recipe import Recipe, recipe_values
 
 METRICS, SAMPLES = "metrics.jsonl", "samples"
@@ -30,7 +33,7 @@ def check_tracker(name: str | None) -> None:
 
 
 class RunLog:
-    """The log of the main process.
+    """The log of the main process. A full disk or a closed folder is an OSError that names the file.
 
     Args:
         folder: of the run.
@@ -43,10 +46,12 @@ class RunLog:
     def __init__(self, folder: Path, accelerator: Accelerator, recipe: Recipe, step: int = 0, reviewed: bool = False):
         self.path = folder / METRICS
         self.samples = folder / SAMPLES
-        self.samples.mkdir(parents=True, exist_ok=True)
         self._accelerator = accelerator
-        self._cut(step, reviewed)
-        self._start_trackers(recipe, step)
+        with writing(folder):
+            self.samples.mkdir(parents=True, exist_ok=True)
+            self._cut(step, reviewed)
+            self._start_trackers(recipe, step)
+        self._excepthook, threading.excepthook = threading.excepthook, self._report_thread
 
     def _cut(self, step: int, reviewed: bool) -> None:
         if not self.path.exists():
@@ -68,20 +73,33 @@ class RunLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds one line to metrics.jsonl, and the values to the tracker."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for tracker in self._accelerator.trackers:
-            tracker.log(values, step=step)
+            names = {name: name.replace("@", "_at_") if tracker.name == "mlflow" else name for name in values}  # MLflow takes no "@"
+            with self._tracking(tracker):
+                tracker.log({names[name]: value for name, value in values.items()}, step=step)
 
     def picture(self, step: int, grid: Image.Image) -> None:
         """Saves a grid of samples, and shows it in trackers of pictures."""
-        grid.save(self.samples / f"step-{step:08d}.png")
+        path = self.samples / f"step-{step:08d}.png"
+        with writing(path):
+            grid.save(path)
         pixels = np.asarray(grid.convert("RGB"))[None]  # (1, H, W, 3)
         for tracker in self._accelerator.trackers:
-            if tracker.name == "tensorboard":
-                tracker.log_images({"samples": pixels}, step=step, dataformats="NHWC")
-            elif tracker.name in ("wandb", "swanlab"):
-                tracker.log_images({"samples": list(pixels)}, step=step)
+            with self._tracking(tracker):
+                if tracker.name == "tensorboard":
+                    tracker.log_images({"samples": pixels}, step=step, dataformats="NHWC")
+                elif tracker.name in ("wandb", "swanlab"):
+                    tracker.log_images({"samples": list(pixels)}, step=step)
+
+    def _tracking(self, tracker: GeneralTracker) -> AbstractContextManager:
+        return writing(self.path.parent / tracker.name) if tracker.requires_logging_directory else nullcontext()
+
+    def _report_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread of its own, whose error comes out again at the next call to it: once is enough."""
+        if not issubclass(failure.exc_type, OSError):
+            self._excepthook(failure)
 
     def evaluations(self) -> list[dict[str, float]]:
         """The numbers of every evaluation, oldest first."""
@@ -89,8 +107,12 @@ class RunLog:
         return [{name.removeprefix(EVALUATION): value for name, value in e.items()} for e in entries if is_evaluation(e)]
 
     def close(self) -> None:
-        for tracker in self._accelerator.trackers:
-            tracker.finish()
+        try:
+            for tracker in self._accelerator.trackers:
+                with self._tracking(tracker):
+                    tracker.finish()
+        finally:
+            threading.excepthook = self._excepthook
 
 
 def is_evaluation(entry: dict) -> bool:

@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from ..data import Batches
 from ..figures import labelled_grid, plot_metrics
-from .checkpoint import list_checkpoints, load_checkpoint, restore_rng, rng_state, save_checkpoint, save_model
+from ..files import recover_folder
+from .checkpoint import list_checkpoints, load_checkpoint, restore_rng, rng_state, save_checkpoint, save_model, writing
 from .log import EVALUATION, METRICS, SAMPLES, RunLog
 from .recipe import Recipe, recipe_values
 from .stopping import StopSignal
 
-CHECKPOINTS, MODEL, BEST, CURVES = "checkpoints", "model", "best", "metrics.png"
+CHECKPOINTS, MODEL, BEST, CURVES, RECIPE = "checkpoints", "model", "best", "metrics.png", "recipe.yaml"
 
 
 def run(
@@ -64,7 +65,7 @@ def run(
         kept = f"{checkpoints[-1]} is from before: --resume goes on there" if checkpoints else "there is no checkpoint yet"
         raise FloatingPointError(
             f"{error}. {kept}, with something changed, or the same happens again: a lower learning rate or weight of that term, max_grad_norm, "
-            "or --mixed_precision no"
+            "or --mixed-precision no"
         ) from error
 
 
@@ -89,8 +90,11 @@ class Run:
         self.batches = make_batches(self._restore())
         self.log: RunLog | None = None
         if accelerator.is_main_process:
+            for name in (MODEL, BEST):
+                recover_folder(folder / name)
             self.log = RunLog(folder, accelerator, recipe, self.step, self.reviewed == self.step)
-            (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
+            with writing(folder / RECIPE):
+                (folder / RECIPE).write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
 
     def train(self, max_steps: int | None) -> None:
         """Takes the steps that are left, or `max_steps` of them."""
@@ -126,8 +130,15 @@ class Run:
             if number := stop.received():
                 self._save()
                 return number
-            self._review()
-            if self.step % self.recipe.checkpoint_every == 0 or self.step == until:
+            due = self.step % self.recipe.checkpoint_every == 0 or self.step == until
+            if self._review_is_due():
+                if due:
+                    self._save()  # a review may take minutes, in which the process may be killed
+                self._review()
+                if number := stop.received():
+                    self._save()
+                    return number
+            if due:
                 self._save()
         return 0
 
@@ -143,14 +154,19 @@ class Run:
             bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items() if "/" not in name) + f" {rate:.0f} rows/s")
         self.window = Window()
 
+    def _comes_at(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.recipe.steps
+
+    def _review_is_due(self) -> bool:
+        return self.reviewed != self.step and (self._comes_at(self.recipe.sample_every) or self._comes_at(self.recipe.eval_every))
+
     def _review(self) -> None:
         """Samples and evaluation, where this step is due for them and they were not done before the run was stopped."""
-        if self.reviewed == self.step:
+        if not self._review_is_due():
             return
-        last = self.step == self.recipe.steps
-        if self.accelerator.is_main_process and self.step > 0 and (self.step % self.recipe.sample_every == 0 or last):
+        if self.accelerator.is_main_process and self.step > 0 and self._comes_at(self.recipe.sample_every):
             self.log.picture(self.step, labelled_grid(*self.phase.samples()))
-        if self.step % self.recipe.eval_every == 0 or last:
+        if self._comes_at(self.recipe.eval_every):
             if self.accelerator.is_main_process:
                 numbers = self.phase.evaluate()
                 self.log.write(self.step, {f"{EVALUATION}{name}": value for name, value in numbers.items()})
@@ -193,17 +209,23 @@ class Run:
 
     def _restore(self) -> dict | None:
         """Loads the newest checkpoint, if there is one; returns the state of the data."""
-        checkpoints = list_checkpoints(self.folder / CHECKPOINTS)
-        if not checkpoints:
+        newest = next(reversed(list_checkpoints(self.folder / CHECKPOINTS)), None)
+        seen = gather_object([newest and newest.name])
+        if len(set(seen)) > 1:
+            raise ValueError(
+                f"the processes find different checkpoints in {self.folder} ({', '.join(str(name) for name in dict.fromkeys(seen))}): "
+                "give all machines one shared --output-dir"
+            )
+        if newest is None:
             return None
-        state = load_checkpoint(checkpoints[-1])
+        state = load_checkpoint(newest)
         written, here = len(state["rng"]), self.accelerator.num_processes
         if written != here:
             raise ValueError(f"the checkpoint was written by {written} processes, and this run's number is {here}: set --num_processes {written}")
         if state["step"] > self.recipe.steps:
             raise ValueError(f"the checkpoint is of step {state['step']:,}, and the recipe ends after {self.recipe.steps:,} steps: raise steps")
         if (state["scaler"] is None) != (self.accelerator.scaler is None):
-            raise ValueError("the checkpoint and this run disagree about fp16: launch with the same --mixed_precision")
+            raise ValueError("the checkpoint and this run disagree about fp16: take the same --mixed-precision")
         self.phase.load_state_dict(state["phase"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -222,7 +244,8 @@ class Run:
         if not self.accelerator.is_main_process:
             return
         save_model(self.phase, self.folder / MODEL)
-        plot_metrics(self.log.path, self.folder / CURVES)
+        with writing(self.folder / CURVES):
+            plot_metrics(self.log.path, self.folder / CURVES)
         evaluations = self.log.evaluations()
         print(self.phase.report(evaluations[0], evaluations[-1]))
         found = {"model": MODEL, "best": BEST, "curves": CURVES, "numbers": METRICS, "samples": SAMPLES}
@@ -245,15 +268,19 @@ class Window:
         self.rows += rows
         self.seconds += seconds
         for name, term in terms.items():
-            self.sums[name][0] = self.sums[name][0] + term.double()
-            self.sums[name][1] += 1
+            finite = term.isfinite()  # under fp16 the norm of a gradient may not be, and the update is skipped
+            self.sums[name][0] = self.sums[name][0] + torch.where(finite, term, 0).float()  # not double, which Apple's GPUs lack
+            self.sums[name][1] = self.sums[name][1] + finite
 
     def means(self) -> dict[str, float]:
         started = time.perf_counter()
-        self.sums.update({name: [float(total), n] for name, (total, n) in self.sums.items()})
+        sums = self._read()
         self.seconds += time.perf_counter() - started  # a device may only now finish its steps
-        return {name: total / n for name, (total, n) in self.sums.items()}
+        return {name: total / n for name, (total, n) in sums.items() if n}
 
     def state(self) -> list:
         """Arguments that make an equal window, as plain values."""
-        return [{name: [float(total), n] for name, (total, n) in self.sums.items()}, self.rows, self.seconds]
+        return [self._read(), self.rows, self.seconds]
+
+    def _read(self) -> dict[str, list[float]]:
+        return {name: [float(total), int(n)] for name, (total, n) in self.sums.items()}

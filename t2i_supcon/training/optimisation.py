@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, DynamoBackend
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
@@ -34,7 +34,7 @@ def prepare_network(module: nn.Module, accelerator: Accelerator, recipe: Recipe)
     """Places a network to be trained, in the launched precision, alike in all processes.
 
     Raises:
-        ValueError: a launch that splits networks, or whose processes `torch.distributed` does not connect.
+        ValueError: a launch that splits or compiles networks, or whose processes `torch.distributed` does not connect.
     """
     split = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
     if accelerator.distributed_type in split or accelerator.num_processes != num_processes():
@@ -42,6 +42,8 @@ def prepare_network(module: nn.Module, accelerator: Accelerator, recipe: Recipe)
             f"accelerate was launched as {accelerator.distributed_type.value}; every process trains whole networks here: "
             "launch with --multi_gpu, or with torchrun, and with neither FSDP nor DeepSpeed"
         )
+    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise ValueError("accelerate was launched to compile networks: launch with --dynamo_backend no; the recipe's `compile: true` compiles here")
     if num_processes() > 1 and recipe.sync_batch_norm:
         synchronise_batch_norm(module)
     module = accelerator.prepare_model(module, evaluation_mode=True)  # all but DistributedDataParallel: see `average_gradients`
@@ -52,7 +54,7 @@ def prepare_network(module: nn.Module, accelerator: Accelerator, recipe: Recipe)
 def check_micro_batches(batches: Sequence, accelerator: Accelerator) -> None:
     """Raises ValueError for another number of micro-batches than `accelerator.backward` divides gradients by."""
     if len(batches) != accelerator.gradient_accumulation_steps:
-        raise ValueError(f"{len(batches)} micro-batches for one step; the launch says {accelerator.gradient_accumulation_steps} accumulation steps")
+        raise ValueError(f"{len(batches)} micro-batches for one step; gradient_accumulation is {accelerator.gradient_accumulation_steps}")
 
 
 def mean_values(collected: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -82,7 +84,8 @@ def take_step(
         bounds: parameters and the norm that their joint gradient is clipped to; None = not at all.
 
     Returns:
-        `values` averaged over the processes, and the norm of the gradient before clipping as `grad_norm/{name}`.
+        `values` averaged over the processes, and the norm of the gradient before clipping as `grad_norm/{name}`; under fp16 also the scale of
+        the gradients and whether it was too large for this update, which was skipped then.
 
     Raises:
         FloatingPointError: names the first of these that is not finite; nothing has been updated.
@@ -96,6 +99,9 @@ def take_step(
         if bound is not None:
             clip_grad_norm_(bounded, bound)
     optimizer.step()
+    if accelerator.scaler is not None:
+        scale, skipped = accelerator.scaler.get_scale(), float(optimizer.step_was_skipped)
+        values |= {"stats/gradient_scale": torch.tensor(scale), f"stats/skipped_{name}": torch.tensor(skipped)}
     return values
 
 

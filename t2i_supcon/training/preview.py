@@ -19,7 +19,7 @@ MIB = 2**20
 def preview(
     phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, accelerator: Accelerator, num_rows: int | None, folder: Path
 ) -> None:
-    """Shows networks, memory, steps, loss terms, and the first batch as a picture with its captions.
+    """Shows networks, memory, steps, precision, loss terms, and the first batch as a picture with its captions.
 
     Args:
         num_rows: of the training data; None = unknown.
@@ -40,6 +40,7 @@ def preview(
     rows = recipe.batch_size * accelerator.gradient_accumulation_steps * accelerator.num_processes
     epochs = f"{recipe.steps * rows / num_rows:.1f} epochs of {num_rows:,} rows" if num_rows else "a stream of unknown length"
     print(f"{recipe.steps:,} steps of {rows:,} rows ({recipe.sampling}): {epochs}")
+    print(f"precision: {'float32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision} on {accelerator.device.type}")
     print("terms: " + ", ".join(f"{weight:g} {name}" for name, weight in recipe.loss_weights.items()))
     batch = micro_batches[0]
     order = torch.arange(len(batch)).view(batch.num_views, -1).T.flatten().tolist()  # partners side by side

@@ -81,8 +81,8 @@ class Recipe(CheckedFields):
     Args:
         phase: "encoders" (phase 1) or "gan" (phase 2).
         steps: training steps, each one update of every player.
-        batch_size: rows per process and micro-batch; a pair is two rows. A step reads one micro-batch, or as many as the launcher's
-            --gradient_accumulation_steps says, of which each contrasts its own rows only (those of all processes).
+        batch_size: rows per process and micro-batch; a pair is two rows.
+        gradient_accumulation: micro-batches of a step; each contrasts its own rows only (those of all processes).
         sampling: "pairs" of rows that share a label, in two views; or "independent" rows in one view (the baseline).
         loss_weights: weight of each loss term; a term without weight is not computed.
         scl_temperature: tau of the supervised contrastive term `supcon`.
@@ -113,6 +113,7 @@ class Recipe(CheckedFields):
     seed: int = 0
     steps: int = 1000
     batch_size: int = 32
+    gradient_accumulation: int = 1
     sampling: Literal["pairs", "independent"] = "pairs"
     loss_weights: dict[str, float]
     scl_temperature: float = 0.1
@@ -136,7 +137,8 @@ class Recipe(CheckedFields):
     best_metric: str | None = None
 
     def check_values(self) -> None:
-        for name in ("steps", "batch_size", "lr_decay_every", "log_every", "sample_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
+        counts = ("steps", "batch_size", "gradient_accumulation", "lr_decay_every", "keep_checkpoints")
+        for name in (*counts, "log_every", "sample_every", "eval_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:

@@ -166,11 +166,12 @@ def run_all() -> dict:
 
 
 def run_training(data: Path, folder: Path) -> None:
-    """Both phases from data to saved model, two micro-batches a step, each at once and again in two parts."""
-    os.environ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = "2"  # as the launcher sets it
+    """Both phases from data to saved model, two micro-batches a step, each at once and again in two parts; the first reads a stream."""
     every = {
         "data": {"name": str(data)},
         "batch_size": 4,
+        "gradient_accumulation": 2,
+        "steps": 4,
         "eval_rows": 100,
         "eval_every": 4,
         "sample_every": 4,
@@ -178,12 +179,12 @@ def run_training(data: Path, folder: Path) -> None:
         "log_every": 1,
     }
     encoders = {"phase": "encoders", "model_config": {"text_config": TINY_TEXT, "image_config": TINY_IMAGE}, "image_size": 16}
-    encoders["loss_weights"] = {"words": 1, "sent": 1, "supcon": 1}
+    encoders |= {"loss_weights": {"words": 1, "sent": 1, "supcon": 1}, "data": {"name": str(data), "streaming": True}}
     gan = {"phase": "gan", "model": "ssagan", "encoders": str(folder / "encoders-whole" / "model"), "model_config": TINY["ssagan"]}
     gan |= {"loss_weights": HINGE | MATCHING, "augmentation": ["translation"], "ema_decay": 0.5}
     for values in (encoders, gan):
-        for run, steps, resume in (("whole", 4, False), ("parts", 2, False), ("parts", 4, True)):
-            train(parse_recipe(every | values | {"steps": steps}), folder / f"{values['phase']}-{run}", resume)
+        for run, max_steps, resume in (("whole", None, False), ("parts", 2, False), ("parts", None, True)):
+            train(parse_recipe(every | values), folder / f"{values['phase']}-{run}", resume, max_steps=max_steps)
             Accelerator().wait_for_everyone()
 
 

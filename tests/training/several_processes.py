@@ -1,4 +1,7 @@
-"""A run of the loop in several processes, on a phase of one number: `torchrun several_processes.py FOLDER STEP`, signalled in that step."""
+"""A run of the loop in several processes, on a phase of one number: `torchrun several_processes.py FOLDER STEP`, signalled in that step.
+
+The folder may depend on the process, as in "run-{rank}".
+"""
 
 import os
 import signal
@@ -71,4 +74,5 @@ if __name__ == "__main__":
     recipe = parse_recipe({"phase": "encoders", "loss_weights": {"words": 1}, "steps": 9, **every})
     accelerator = Accelerator()
     set_seed(accelerator.process_index)
-    loop.run(RandomWalk(accelerator, int(sys.argv[2])), Numbers, recipe, accelerator, Path(sys.argv[1]), resume=True)
+    folder = Path(sys.argv[1].format(rank=accelerator.process_index))
+    loop.run(RandomWalk(accelerator, int(sys.argv[2])), Numbers, recipe, accelerator, folder, resume=True)

@@ -40,6 +40,15 @@ def test_a_failed_write_leaves_the_old_one(tmp_path):
     assert load_checkpoint(list_checkpoints(tmp_path)[-1]) == {"step": 1}
 
 
+def test_a_step_saved_again_replaces_its_state_or_keeps_it(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1, "reviewed": False}, keep=1)
+    save_checkpoint(tmp_path, 1, {"step": 1, "reviewed": True}, keep=1)
+    with full_disk(10), pytest.raises(OSError, match="step-00000001 could not be written"):
+        save_checkpoint(tmp_path, 1, {"step": 1, "reviewed": 2}, keep=1)
+    assert load_checkpoint(list_checkpoints(tmp_path)[-1]) == {"step": 1, "reviewed": True}
+    assert [path.name for path in (tmp_path / "step-00000001").iterdir()] == ["state.pt"]
+
+
 def test_a_half_written_folder_is_never_taken_for_a_checkpoint(tmp_path):
     save_checkpoint(tmp_path, 1, {"step": 1}, keep=2)
     partial = tmp_path / ".partial-step-00000002"  # as a killed process leaves it

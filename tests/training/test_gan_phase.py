@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,6 +82,12 @@ def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch)
     AcceleratorState._reset_state(reset_partial_state=True)
     assert_close(found["no"]["d_magp"], found["bf16"]["d_magp"])
     assert not torch.equal(found["no"]["g_adv"], found["bf16"]["g_adv"])  # the rest is computed in bf16
+
+
+def test_fp16_is_refused_for_the_penalty_alone(encoders):
+    fp16 = SimpleNamespace(mixed_precision="fp16")  # a real one needs a GPU
+    with pytest.raises(ValueError, match="fp16 cannot hold the sixth power in the gradient penalty d_magp: train with --mixed-precision bf16 or no"):
+        make_phase(encoders, accelerator=fp16)
 
 
 def test_the_lazy_penalty_is_weighted_up(encoders, batch):

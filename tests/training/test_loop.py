@@ -11,13 +11,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import LoggerType
-from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, full_disk, picture, write_dataset
+from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, full_disk, picture, states_equal, write_dataset
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
@@ -25,8 +26,10 @@ from transformers import AutoModel, AutoTokenizer
 from t2i_supcon import training
 from t2i_supcon.data import BrokenRowError
 from t2i_supcon.models import DAMSMConfig, DAMSMModel, SSAGANForTextToImage
-from t2i_supcon.training import train
+from t2i_supcon.training import choose_precision, train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from t2i_supcon.training.loop import Window
+from t2i_supcon.training.optimisation import take_step
 from t2i_supcon.training.recipe import parse_recipe, recipe_values
 from t2i_supcon.training.stopping import StopSignal
 from t2i_supcon.training.terms import matching_terms
@@ -74,14 +77,6 @@ def phase1(tiny_data, tmp_path):
 
 def entries(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def states_equal(a, b):
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(states_equal(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(states_equal, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 def newest(folder):
@@ -171,8 +166,29 @@ def test_the_scale_of_fp16_gradients_is_resumed(tiny_data, tmp_path, monkeypatch
         train(recipe, tmp_path / "parts", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert newest(tmp_path / "parts")["scaler"]["scale"] == 8.0 * 2**3
-    with pytest.raises(ValueError, match="--mixed_precision"):
+    with pytest.raises(ValueError, match="--mixed-precision"):
         train(recipe, tmp_path / "parts", resume=True)
+
+
+def test_an_overflow_of_fp16_spoils_no_number_of_the_log():
+    window = Window()
+    for norm in (3.0, float("inf"), 5.0):
+        window.add({"words": torch.tensor(norm > 4).float(), "grad_norm/encoders": torch.tensor(norm)}, 8, 1.0)
+    window = Window(*window.state())
+    window.add({"grad_norm/discriminator": torch.tensor(float("nan"))}, 8, 1.0)
+    assert window.means() == {"words": pytest.approx(2 / 3), "grad_norm/encoders": 4.0}
+
+
+def test_the_scale_of_fp16_gradients_and_skipped_updates_are_logged():
+    class Skipping(torch.optim.SGD):
+        step_was_skipped = True
+
+    accelerator = SimpleNamespace(scaler=torch.amp.GradScaler("cpu", init_scale=8.0), unscale_gradients=lambda optimizer: None)
+    weight = torch.nn.Parameter(torch.ones(1))
+    (weight * float("inf")).backward()
+    accelerator.scaler.scale(torch.zeros(1))
+    values = take_step(accelerator, Skipping([weight]), {"words": torch.tensor(1.0)}, "encoders", 0)
+    assert values["stats/gradient_scale"] == 8 and values["stats/skipped_encoders"] == 1 and values["grad_norm/encoders"].isinf()
 
 
 def test_resume_with_other_sizes_is_refused(tiny_data, phase1):
@@ -238,6 +254,54 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(tiny_data, t
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("room", "tracker", "named"), [(3, None, "recipe.yaml"), (1_500, None, "metrics.jsonl"), (1_500, "tensorboard", "(metrics.jsonl|tensorboard)")]
+)
+def test_a_full_disk_is_named_by_whatever_is_written(tiny_data, tmp_path, capfd, room, tracker, named):
+    recipe = encoder_recipe(tiny_data, log_every=1, sample_every=99, eval_every=99, checkpoint_every=99)
+    train(recipe, tmp_path / "first", max_steps=1)  # writes what is kept of the data
+    capfd.readouterr()
+    with full_disk(room), pytest.raises(OSError, match=f"{named} could not be written: File too large; complete checkpoints are untouched"):
+        train(recipe, tmp_path / "run", tracker=tracker)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_run_killed_in_its_evaluation_has_saved_the_step(tiny_data, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """What no handler of the program sees."""
+
+    def killed(phase):
+        if phase.schedule.last_epoch == 4:
+            raise Killed
+        return {"recall@1": 0.5, "recall@10": 0.5}
+
+    recipe = encoder_recipe(tiny_data, checkpoint_every=4)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("t2i_supcon.training.EncoderPhase.evaluate", killed)
+        train(recipe, tmp_path / "run")
+    assert newest(tmp_path / "run")["step"] == 4
+    train(recipe, tmp_path / "run", resume=True)
+    assert [e["step"] for e in entries(tmp_path / "run") if "eval/recall@1" in e] == [0, 4, 7]
+
+
+def test_a_signal_during_an_evaluation_stops_the_run_behind_it(tiny_data, tmp_path, monkeypatch):
+    evaluate = training.EncoderPhase.evaluate
+
+    def signalled(phase):
+        if phase.schedule.last_epoch == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(phase)
+
+    recipe = encoder_recipe(tiny_data)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="143"):
+        patch.setattr("t2i_supcon.training.EncoderPhase.evaluate", signalled)
+        train(recipe, tmp_path / "run")
+    assert newest(tmp_path / "run")["step"] == 4
+    train(recipe, tmp_path / "run", resume=True)
+    train(recipe, tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
 def test_one_ctrl_c_is_noted_and_a_second_one_aborts(capfd):
     before = signal.getsignal(signal.SIGINT)
     with StopSignal(Accelerator()) as stop:
@@ -262,13 +326,23 @@ def test_a_run_in_pieces_equals_one_never_stopped(tiny_data, phase1, tmp_path, c
     assert_same_run(tmp_path / "whole", tmp_path / "pieces")
 
 
-def test_several_processes_stop_at_the_same_step_and_go_on(tmp_path):
-    def launch(folder, *arguments):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command = [*torchrun, Path(__file__).with_name("several_processes.py"), folder, *arguments]
-        environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+def launch(folder, *arguments):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*torchrun, Path(__file__).with_name("several_processes.py"), folder, *arguments]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
+
+def test_processes_that_find_different_checkpoints_say_so(tmp_path):
+    for rank in range(2):  # folders of the same path on two machines that share no disk
+        (tmp_path / f"run-{rank}" / "checkpoints").mkdir(parents=True)
+    save_checkpoint(tmp_path / "run-0" / "checkpoints", 4, {"step": 4}, keep=1)
+    refused = launch(tmp_path / "run-{rank}", "0")
+    assert refused.returncode != 0
+    assert "the processes find different checkpoints" in refused.stderr and "step-00000004, None): give all machines one shared" in refused.stderr
+
+
+def test_several_processes_stop_at_the_same_step_and_go_on(tmp_path):
     whole = launch(tmp_path / "whole", "0")
     assert whole.returncode == 0, whole.stderr
     stopped = launch(tmp_path / "run", "5")  # the second process alone is signalled, in step 5
@@ -402,13 +476,36 @@ def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):
 
 
 def test_a_dry_run_shows_the_plan_and_trains_nothing(tiny_data, tmp_path, capsys):
-    train(encoder_recipe(tiny_data, steps=6), tmp_path / "run", dry_run=True)
+    train(encoder_recipe(tiny_data, steps=6, batch_size=4, gradient_accumulation=2), tmp_path / "run", dry_run=True)
     printed = capsys.readouterr().out
+    assert "precision: float32 on cpu" in printed
     model = DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": 14}, image_config=TINY_IMAGE))
     assert f"{sum(p.numel() for p in model.image_encoder.parameters()):,} parameters" in printed
     assert "6 steps of 8 rows (pairs): 2.0 epochs of 24 rows" in printed
     assert "activations not included" in printed
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["first-batch.png"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "launched", "gpu", "chosen"),
+    [
+        ("auto", None, False, "no"),
+        ("auto", "no", True, "bf16"),  # the launcher says "no" by itself
+        ("auto", "fp16", True, "fp16"),
+        ("no", "bf16", True, "no"),
+        ("fp16", "no", True, "fp16"),
+    ],
+)
+def test_bf16_is_the_default_on_a_gpu(monkeypatch, asked, launched, gpu, chosen):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: gpu and not including_emulation)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if launched is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    assert choose_precision(asked) == chosen
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert choose_precision("auto") == (launched if launched == "fp16" or launched == "bf16" else "no")
 
 
 @pytest.mark.parametrize("streaming", [False, True])

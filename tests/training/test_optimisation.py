@@ -119,7 +119,7 @@ def test_averages_schedules_and_steps_advance_once_per_step(encoders):
 
 @pytest.mark.parametrize("make", [gan_phase, encoder_phase])
 def test_another_number_of_micro_batches_is_refused(make, encoders):
-    with pytest.raises(ValueError, match="1 micro-batches for one step; the launch says 2 accumulation steps"):
+    with pytest.raises(ValueError, match="1 micro-batches for one step; gradient_accumulation is 2"):
         make(encoders, accumulation=2).train_step(make_batch())
 
 

@@ -72,6 +72,13 @@ def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
     assert result.returncode != 0 and "no word of the prompt 'zebra'" in result.stderr and "Traceback" not in result.stderr
 
 
+def test_the_benchmark_of_losses_compares_equal_ones():
+    result = run("scripts/benchmark.py", "losses", "--repeats", 1)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()[2:]]
+    assert [int(row[0]) for row in rows] == [10, 16, 48] and all(float(row[-1]) < 1e-5 for row in rows)
+
+
 @pytest.mark.parametrize("name", ["attngan", "ssagan", "galip"])
 def test_attention_is_saved_beside_the_grid(name, tokenizer, tmp_path):
     GANS[name].composite(tiny_config(name, len(tokenizer))).save_pretrained(tmp_path / "model")

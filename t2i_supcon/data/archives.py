@@ -1,6 +1,7 @@
 """Reading files out of zip and tar archives and folders, without trusting them."""
 
 import gzip
+import hashlib
 import io
 import lzma
 import pickle
@@ -9,12 +10,12 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 MAX_BYTES = 1 << 30  # of one file: COCO's largest JSON has a third of it
 MAX_RATIO = 200  # expansion beyond this is a bomb; text and JSON stay below 30
 MIN_BOMB = 1 << 20  # small files may expand as they like
+HASHED = 1 << 26  # bytes of a file's beginning that its fingerprint covers: tables are read whole, large archives are not
 
 
 class BrokenArchiveError(ValueError):
@@ -32,6 +33,18 @@ def check_name(name: str, where: object) -> str:
     return name
 
 
+def fingerprint(path: Path) -> str:
+    """Of the size, the beginning and the end, where compressed archives keep their check sums."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        digest = hashlib.sha1(str(size).encode())
+        file.seek(0)
+        digest.update(file.read(HASHED))
+        file.seek(max(HASHED, size - 2**20))
+        digest.update(file.read())
+    return digest.hexdigest()
+
+
 class Files:
     """The files of a folder, a zip or a tar archive: `names`, and `read(name)`. Links are never followed.
 
@@ -39,14 +52,13 @@ class Files:
 
     Args:
         path: the folder or archive, told apart by content.
-        work: folder for what must be unpacked; a finished unpacking found there is used again.
-        wanted: which names to unpack from a tar archive.
+        work: folder for what must be unpacked; a finished unpacking of the same file found there is used again.
 
     Raises:
         BrokenArchiveError: not an archive, truncated, unsafe names, links, or an expansion that only a bomb has.
     """
 
-    def __init__(self, path: Path, work: Path, wanted: Callable[[str], bool] = lambda name: True):
+    def __init__(self, path: Path, work: Path):
         self.path = path
         self._zip = None
         if not path.exists():
@@ -61,9 +73,9 @@ class Files:
                 return
             if head[:2] != b"\x1f\x8b" and head[257:262] != b"ustar":
                 raise BrokenArchiveError(f"{path}: neither a zip nor a tar archive")
-            self._folder = work / f"{path.name}.unpacked"
+            self._folder = work / f"{path.name}-{fingerprint(path)[:12]}.unpacked"
             if not self._folder.exists():
-                _unpack_tar(path, self._folder, head[:2] == b"\x1f\x8b", wanted)
+                _unpack_tar(path, self._folder, head[:2] == b"\x1f\x8b")
         self.names = sorted(p.relative_to(self._folder).as_posix() for p in self._folder.rglob("*") if p.is_file())
 
     def inner(self, name: str) -> "Files":
@@ -123,7 +135,7 @@ def _check_expansion(path: Path, name: str, size: int, packed: int) -> None:
         raise BrokenArchiveError(f"{path}: {name} expands from {packed} to {size} bytes, as only a bomb does; it is refused")
 
 
-def _unpack_tar(path: Path, target: Path, zipped: bool, wanted: Callable[[str], bool]) -> None:
+def _unpack_tar(path: Path, target: Path, zipped: bool) -> None:
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -139,10 +151,9 @@ def _unpack_tar(path: Path, target: Path, zipped: bool, wanted: Callable[[str], 
                     if not member.isfile():
                         raise BrokenArchiveError(f"{path}: {name} is a link or a device; these are refused")
                     _check_expansion(path, name, member.size, size)
-                    if wanted(name):
-                        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                        with (partial / name).open("wb") as out:
-                            shutil.copyfileobj(archive.extractfile(member), out)
+                    (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                    with (partial / name).open("wb") as out:
+                        shutil.copyfileobj(archive.extractfile(member), out)
             while limited.read(1 << 20):  # to the end: a truncated tail shows only there
                 pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:

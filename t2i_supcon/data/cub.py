@@ -22,7 +22,7 @@ def read_cub(images: Path, captions: Path, work: Path, split: str = "gan", filen
     Raises:
         ValueError: files that are missing or do not fit together.
     """
-    archive = Files(images, work, lambda name: name.endswith(".jpg") or name.rsplit("/", 1)[-1] in {f"{part}.txt" for part in LISTS})
+    archive = Files(images, work)
     root = next((name.removesuffix("images.txt") for name in archive.names if name.rsplit("/", 1)[-1] == "images.txt"), None)
     if root is None:
         raise BrokenArchiveError(f"{images}: images.txt is missing; give CUB_200_2011.tgz as it was downloaded")

@@ -1,6 +1,5 @@
 """Writes a dataset as Parquet shards in the row schema, resumably, with a dataset card."""
 
-import hashlib
 import io
 import json
 import shutil
@@ -17,6 +16,7 @@ from huggingface_hub import HfApi
 from PIL import Image
 from tqdm import tqdm
 
+from .archives import fingerprint
 from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image
 
@@ -96,7 +96,7 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
     if manifest.exists() and all((output / name).exists() for name in json.loads(manifest.read_text())["shards"]):
         return
     started.parent.mkdir(parents=True, exist_ok=True)
-    source = make_source(output / WORK)
+    source = make_source(output / WORK)  # what it leaves there is named by content: until shards are written, other options may follow
     _write_text(started, json.dumps({"options": options}))
     features = row_features(source.label_names)
     shards = []
@@ -122,18 +122,7 @@ def _described(value: object) -> object:
         return [_described(item) for item in value]
     if not isinstance(value, Path):
         return value
-    return [value.name, _fingerprint(value)] if value.is_file() else [value.name]
-
-
-def _fingerprint(path: Path) -> str:
-    """Of the size, the beginning and the end, where archives keep their check sums."""
-    with open(path, "rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        digest = hashlib.sha1(str(size).encode())
-        for start in (0, max(0, size - 2**20)):
-            file.seek(start)
-            digest.update(file.read(2**20))
-    return digest.hexdigest()
+    return [value.name, fingerprint(value)] if value.is_file() else [value.name]
 
 
 def _write_text(path: Path, text: str) -> None:

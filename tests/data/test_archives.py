@@ -6,7 +6,8 @@ import zipfile
 
 import pytest
 
-from t2i_supcon.data.archives import BrokenArchiveError, Files, check_name
+from t2i_supcon.data import archives
+from t2i_supcon.data.archives import BrokenArchiveError, Files, check_name, fingerprint
 
 
 def tar(path, *members):
@@ -34,6 +35,43 @@ def test_all_kinds_read_alike(tmp_path):
         assert files.names == ["a/b.txt"] and files.read("a/b.txt") == b"hello"
         with pytest.raises(FileNotFoundError, match="c.txt is missing"):
             files.read("c.txt")
+
+
+def test_another_archive_of_the_same_name_is_unpacked_anew(tmp_path):
+    (tmp_path / "other").mkdir()
+    for content in (b"first", b"other"):
+        files = [
+            Files(tar(tmp_path / folder / "x.tgz", (tarfile.TarInfo("a"), content + end)), tmp_path / "work")
+            for folder, end in (("", b"1"), ("other", b"2"))
+        ]
+        assert [archive.read("a") for archive in files] == [content + b"1", content + b"2"]
+
+
+def test_a_finished_unpacking_is_used_again(tmp_path):
+    path = tar(tmp_path / "x.tgz", (tarfile.TarInfo("a"), b"1"))
+    Files(path, tmp_path / "work")
+    (unpacked,) = (tmp_path / "work").glob("*/a")
+    unpacked.write_bytes(b"2")
+    assert Files(path, tmp_path / "work").read("a") == b"2"
+
+
+def test_fingerprints_cover_small_files_whole_and_both_ends_of_large_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "HASHED", 4 << 20)
+    path = tmp_path / "x"
+
+    def changed(size, at):
+        path.write_bytes(bytes(size))
+        before = fingerprint(path)
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(b"1")
+        return fingerprint(path) != before
+
+    assert changed(4 << 20, 2 << 20) and changed(8 << 20, 1) and changed(8 << 20, (8 << 20) - 1)
+    path.write_bytes(b"")
+    empty = fingerprint(path)
+    path.write_bytes(bytes(5))
+    assert fingerprint(path) != empty
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\\..\\x", "C:/x", ""])

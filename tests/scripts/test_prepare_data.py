@@ -152,6 +152,15 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         prepare_cub(tmp_path, cub)
 
 
+def test_an_archive_mended_after_a_failed_run_is_read_anew(tmp_path, cub):
+    boxes = cub["images"]["CUB_200_2011/bounding_boxes.txt"]
+    cub["images"]["CUB_200_2011/bounding_boxes.txt"] = b"1 0 0 5 5\n"
+    with pytest.raises(SystemExit, match="image 2 is missing in bounding_boxes.txt"):
+        prepare_cub(tmp_path, cub)
+    cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes
+    assert len(load_rows(str(prepare_cub(tmp_path, cub)), "train")) == 10
+
+
 @pytest.mark.parametrize(
     ("part", "name", "data", "message"),
     [

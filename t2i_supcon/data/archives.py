@@ -55,7 +55,7 @@ class Files:
         work: folder for what must be unpacked; a finished unpacking of the same file found there is used again.
 
     Raises:
-        BrokenArchiveError: not an archive, truncated, unsafe names, links, or an expansion that only a bomb has.
+        BrokenArchiveError: not an archive, truncated, unsafe names, links, sparse files, or an expansion that only a bomb has.
     """
 
     def __init__(self, path: Path, work: Path):
@@ -130,6 +130,19 @@ class _Limited(io.RawIOBase):
         return data
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive; only a block of zeros ends it, where tarfile also takes a broken or missing header for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _check_expansion(path: Path, name: str, size: int, packed: int) -> None:
     if size > MAX_BYTES or (size > MIN_BOMB and size > MAX_RATIO * packed):
         raise BrokenArchiveError(f"{path}: {name} expands from {packed} to {size} bytes, as only a bomb does; it is refused")
@@ -143,13 +156,15 @@ def _unpack_tar(path: Path, target: Path, zipped: bool) -> None:
     try:
         with gzip.open(path) if zipped else path.open("rb") as file:
             limited = _Limited(file, max(MIN_BOMB, MAX_RATIO * size), path)
-            with tarfile.open(fileobj=limited, mode="r|") as archive:
+            with tarfile.open(fileobj=limited, mode="r|", tarinfo=_Member) as archive:
                 for member in archive:
                     name = check_name(member.name.removeprefix("./") or ".", path)
                     if member.isdir():
                         continue
                     if not member.isfile():
                         raise BrokenArchiveError(f"{path}: {name} is a link or a device; these are refused")
+                    if member.issparse():  # its holes are written though they are not in the stream
+                        raise BrokenArchiveError(f"{path}: {name} is a sparse file; it is refused; pack the archive without --sparse")
                     _check_expansion(path, name, member.size, size)
                     (partial / name).parent.mkdir(parents=True, exist_ok=True)
                     with (partial / name).open("wb") as out:

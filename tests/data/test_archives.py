@@ -1,6 +1,8 @@
 """Archives that are whole, broken or hostile."""
 
+import gzip
 import io
+import subprocess
 import tarfile
 import zipfile
 
@@ -110,6 +112,44 @@ def test_bombs_are_refused(tmp_path):
     many = [(tarfile.TarInfo(f"zeros{i}"), bytes(1 << 19)) for i in range(16)]
     with pytest.raises(BrokenArchiveError, match="expands more than 200 times"):
         Files(tar(tmp_path / "y.tgz", *many), tmp_path / "work")
+
+
+@pytest.mark.parametrize("kind", ["gnu", "pax"])
+def test_sparse_files_are_refused(tmp_path, kind):
+    """Theirs are the only bytes that are written without being in the stream."""
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(3 << 20)
+    subprocess.run(["tar", "--sparse", "-H", kind, "-czf", tmp_path / "x.tgz", "-C", tmp_path, "holes"], check=True)
+    assert (tmp_path / "x.tgz").stat().st_size < 1000
+    with pytest.raises(BrokenArchiveError, match="holes.* is a sparse file"):
+        Files(tmp_path / "x.tgz", tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("cut", "whole"), [(1024, False), (1024 + 300, False), (1024 + 512 + 100, False), (2048, False), (3072, True), (2048 + 512, True)]
+)
+def test_a_plain_tar_ends_by_a_block_of_zeros(tmp_path, cut, whole):
+    """Cut after a member, in a header, in a file; after the last file; whole; without the second block, which GNU tar takes too."""
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in "ab":
+            member = tarfile.TarInfo(name)
+            member.size = 512
+            archive.addfile(member, io.BytesIO(b"x" * 512))
+    (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[:cut])
+    if whole:
+        assert Files(tmp_path / "x.tar", tmp_path / "work").names == ["a", "b"]
+    else:
+        with pytest.raises(BrokenArchiveError, match="x.tar: truncated or broken"):
+            Files(tmp_path / "x.tar", tmp_path / "work")
+
+
+def test_a_broken_header_does_not_end_a_tar(tmp_path):
+    tar(tmp_path / "x.tgz", (tarfile.TarInfo("a"), b"x"), (tarfile.TarInfo("b"), b"x"))
+    content = bytearray(gzip.decompress((tmp_path / "x.tgz").read_bytes()))
+    content[1024] ^= 1  # in the name of b, which the header's check sum covers
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(BrokenArchiveError, match="x.tar: truncated or broken archive .*bad checksum"):
+        Files(tmp_path / "x.tar", tmp_path / "work")
 
 
 def test_truncated_archives_are_named(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import lzma
 import pickle
 import shutil
@@ -33,8 +34,17 @@ def check_name(name: str, where: object) -> str:
     return name
 
 
-def fingerprint(path: Path) -> str:
-    """Of the size, the beginning and the end, where compressed archives keep their check sums."""
+def fingerprint(path: Path, without: Path | None = None) -> str:
+    """Of a file its size, beginning and end, where compressed archives keep their check sums; of a folder its files' names, sizes and times.
+
+    Args:
+        without: where it lies inside the folder, this one does not count, as hidden files and folders do not.
+    """
+    if path.is_dir():
+        inner = without is not None and path in without.parents
+        found = sorted((p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file() and not (inner and without in p.parents))
+        files = [(name, p.stat().st_size, p.stat().st_mtime_ns) for name, p in found if "/." not in f"/{name}"]
+        return hashlib.sha1(json.dumps(files).encode()).hexdigest()
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         digest = hashlib.sha1(str(size).encode())

@@ -76,18 +76,19 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
 
     Args:
         make_source: reads the source; gets a folder for temporary files.
-        options: everything that decides the result; kept in the manifest and compared on the next run, files by name, size, beginning and end.
+        options: everything that decides the result; kept in the manifest and compared on the next run: files by name, size, beginning and end,
+            folders by the names, sizes and times of the files in them.
         seed: of the order of the rows.
         resize: reduces larger images to this shorter side; None keeps the files' bytes.
         shard_rows: rows of one shard.
 
     Raises:
-        ValueError: `output` holds data made with other options.
+        ValueError: `output` holds data made with other options, or is itself a folder to read.
         BrokenRowError: an image that cannot be decoded.
     """
     if shard_rows < 1 or (resize is not None and resize < 1):
         raise ValueError(f"shards of {shard_rows} rows and a shorter side of {resize} px: both need at least 1")
-    options = {key: _described(value) for key, value in options.items() if key not in ("output", "push_to_hub")}
+    options = {key: _described(value, output) for key, value in options.items() if key not in ("output", "push_to_hub")}
     manifest, started = output / MANIFEST, output / WORK / "options.json"
     for path in (manifest, started):
         if path.exists() and (found := json.loads(path.read_text())["options"]) != options:
@@ -117,12 +118,14 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
     shutil.rmtree(output / WORK)
 
 
-def _described(value: object) -> object:
+def _described(value: object, output: Path) -> object:
     if isinstance(value, list):
-        return [_described(item) for item in value]
+        return [_described(item, output) for item in value]
     if not isinstance(value, Path):
         return value
-    return [value.name, fingerprint(value)] if value.is_file() else [value.name]
+    if value.resolve() == output.resolve():
+        raise ValueError(f"{output}: it is read and cannot be written to; give another --output")
+    return [value.name, fingerprint(value.resolve(), output.resolve())] if value.exists() else [value.name]
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import subprocess
 import tarfile
 import zipfile
@@ -74,6 +75,21 @@ def test_fingerprints_cover_small_files_whole_and_both_ends_of_large_ones(tmp_pa
     empty = fingerprint(path)
     path.write_bytes(bytes(5))
     assert fingerprint(path) != empty
+
+
+def test_the_fingerprint_of_a_folder_tells_names_sizes_and_times(tmp_path):
+    (tmp_path / "a").mkdir()
+    seen = set()
+    for path, content, time in [("a/x", "1", 1), ("a/y", "1", 1), ("a/y", "12", 1), ("a/y", "21", 2), ("z", "", 1)]:
+        (tmp_path / path).write_text(content)
+        os.utime(tmp_path / path, (time, time))
+        seen.add(fingerprint(tmp_path))
+    assert len(seen) == 5
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").write_text("1")
+    (tmp_path / "a" / ".hidden").write_text("1")
+    assert fingerprint(tmp_path, without=tmp_path / "out") in seen and fingerprint(tmp_path) not in seen
+    assert fingerprint(tmp_path, without=tmp_path.parent) == fingerprint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\\..\\x", "C:/x", ""])

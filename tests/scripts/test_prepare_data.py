@@ -269,6 +269,21 @@ def test_a_folder_with_jsonl(tmp_path):
     assert rows["1.png"]["label"] == 1 and rows["1.png"]["labels"] == [1, 0] and rows["3.png"]["label"] == -1 and rows["3.png"]["labels"] == []
 
 
+def test_folders_are_compared_by_what_is_in_them(tmp_path):
+    prepare_folder(tmp_path, photo_rows())
+    photos, out = tmp_path / "photos", tmp_path / "photos" / "out"  # which lies among the photos itself
+    command = ["folder", "--images", str(photos), "--table", str(photos / "metadata.jsonl"), "--output", str(out)]
+    main(command)
+    manifest = (out / "manifest.json").stat().st_mtime_ns
+    main(command)
+    assert (out / "manifest.json").stat().st_mtime_ns == manifest
+    picture(0, size=30).save(photos / "0.png")
+    with pytest.raises(SystemExit, match="other options \\(images\\)"):
+        main(command)
+    with pytest.raises(SystemExit, match="photos: it is read and cannot be written to"):
+        main([*command[:-1], str(photos)])
+
+
 def test_a_folder_with_csv(tmp_path):
     table = "file_name,caption,label,split\n" + "".join(f'{i}.png,"one, {i}|two",x,{"test" if i < 4 else "train"}\n' for i in range(10))
     train, test = prepare_folder(tmp_path, table, "--caption-separator", "|", table="t.csv")

@@ -84,7 +84,7 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
 
     Raises:
         ValueError: `output` holds data made with other options, or is itself a folder to read.
-        BrokenRowError: an image that cannot be decoded.
+        BrokenRowError: an image that cannot be decoded, or a box outside of it.
     """
     if shard_rows < 1 or (resize is not None and resize < 1):
         raise ValueError(f"shards of {shard_rows} rows and a shorter side of {resize} px: both need at least 1")
@@ -147,8 +147,10 @@ def _write_shard(path: Path, rows: list[dict], read: Callable[[str], bytes], fea
 
 
 def _with_image(row: dict, data: bytes, resize: int | None) -> dict:
-    image = decode_image({"bytes": data, "path": None}, f"{row['file']} (row {row['image_id']})")
-    bbox = row["bbox"]
+    where, bbox = f"{row['file']} (row {row['image_id']})", row["bbox"]
+    image = decode_image({"bytes": data, "path": None}, where)
+    if bbox and not (-bbox[2] < bbox[0] < image.width and -bbox[3] < bbox[1] < image.height):
+        raise BrokenRowError(f"{where}: its box {bbox} (x, y, width, height) lies outside the image of {image.width} x {image.height} px")
     if resize is not None and min(image.size) > resize:
         scale = resize / min(image.size)
         file = io.BytesIO()

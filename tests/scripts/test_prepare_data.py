@@ -170,6 +170,20 @@ def test_an_archive_mended_after_a_failed_run_is_read_anew(tmp_path, cub):
         ("images", f"CUB_200_2011/images/{BIRDS[4]}.jpg", None, f"{BIRDS[4]}.jpg is missing"),
         ("images", "CUB_200_2011/image_class_labels.txt", numbered([9] * 15), "the class 9, which classes.txt lacks"),
         ("images", "CUB_200_2011/bounding_boxes.txt", b"1 0 0 5 5\n", "image 2 is missing in bounding_boxes.txt"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 4"] * 2 + ["1 2 3"] * 13), f"image 3 .*{BIRDS[2]}.jpg.*'1 2 3' is not four"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 x"] * 15), "image 1 .*'1 2 3 x' is not four numbers"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 nan"] * 15), "image 1 .*'1 2 3 nan' has no area"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 0 5"] * 15), "bounding_boxes.txt: image 1 .*'1 2 0 5' has no area"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["24 2 5 5"] * 15), r"\.jpg .row .*box \[24.0, .* outside the image of 24 x 24 px"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 4"] * 16), "bounding_boxes.txt lists the image 16, which images.txt lacks"),
+        ("images", "CUB_200_2011/train_test_split.txt", numbered([1] * 16), "train_test_split.txt lists the image 16, which images.txt lacks"),
+        ("images", "CUB_200_2011/images.txt", numbered(f"{bird}.jpg" for bird in BIRDS) + b"3 x.jpg", "images.txt has two lines 3"),
+        (
+            "images",
+            "CUB_200_2011/images.txt",
+            numbered(f"{bird}.jpg" for bird in [*BIRDS, BIRDS[3]]),
+            f"images.txt lists .*{BIRDS[3]}.jpg twice",
+        ),
         ("images", "../escape.txt", b"", "leads out of the archive"),
         ("pickles", "birds/test/filenames.pickle", None, "--filenames-test"),
         ("pickles", "birds/test/filenames.pickle", python2_pickle([BIRDS[0]], 2), "is in both splits"),
@@ -184,6 +198,21 @@ def test_mistakes_in_cub_are_named(tmp_path, cub, part, name, data, message):
         cub[part][name] = data
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
         prepare_cub(tmp_path, cub)
+
+
+@pytest.mark.parametrize(("sides", "message"), [([1] * 12, "image 13 is missing in train_test_split.txt"), ([1, 2] * 8, "image 2 the side '2'")])
+def test_mistakes_in_the_official_split_are_named(tmp_path, cub, sides, message):
+    cub["images"]["CUB_200_2011/train_test_split.txt"] = numbered(sides[:15])
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        prepare_cub(tmp_path, cub, "--split", "official")
+
+
+def test_images_in_no_list_are_left_out_and_counted(tmp_path, cub, caplog):
+    cub["images"]["CUB_200_2011/images/003.Sooty_Albatross/Extra.jpg"] = jpeg(99)
+    cub["pickles"]["birds/train/filenames.pickle"] = python2_pickle([bird for bird in BIRDS if not bird.startswith("003")][:-2], 2)
+    out = prepare_cub(tmp_path, cub)
+    assert len(load_rows(str(out), "train")) == 8 and len(load_rows(str(out), "test")) == 5
+    assert "3 of 16 images" in caplog.text and "are left out" in caplog.text
 
 
 @pytest.fixture

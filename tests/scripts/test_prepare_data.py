@@ -261,6 +261,13 @@ def test_label_rules(tmp_path, coco, rule, expected):
     assert [by_id["COCO_train2014_000000000010"], by_id["COCO_train2014_000000000011"]] == expected
 
 
+def test_the_areas_of_a_category_add_up(tmp_path, coco):
+    """The person of 30 is the largest object; both dogs together are larger."""
+    for entry in coco["annotations/instances_train2014.json"]["annotations"]:
+        entry["area"] += 6.0 * (entry["category_id"] == 18)
+    assert {row["label"] for row in load_rows(str(prepare_coco(tmp_path, coco)), "train") if row["labels"]} == {1}
+
+
 def test_mistakes_in_coco_are_named(tmp_path, coco):
     with pytest.raises(SystemExit, match="error: .*the image COCO_val2014_000000000012.jpg of captions_val2014.json is missing"):
         prepare_coco(tmp_path, coco, missing=["COCO_val2014_000000000012.jpg"])
@@ -273,6 +280,32 @@ def test_mistakes_in_coco_are_named(tmp_path, coco):
         prepare_coco(tmp_path, coco)
     del coco["annotations/instances_val2014.json"]
     with pytest.raises(SystemExit, match="instances_val2014.json is missing"):
+        prepare_coco(tmp_path, coco)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda captions, instances: instances.pop("categories"), "instances_train2014.json: the list 'categories' is missing"),
+        (lambda captions, instances: instances.pop("annotations"), "instances_train2014.json: the list 'annotations' is missing"),
+        (lambda captions, instances: captions.update(images={}), "captions_train2014.json: the list 'images' is missing"),
+        (lambda captions, instances: instances["annotations"][2].pop("area"), "instances_train2014.json: entry 3 of 'annotations' has no 'area'"),
+        (lambda captions, instances: captions["annotations"].append(7), "captions_train2014.json: entry 26 of 'annotations' has no 'id'"),
+        (
+            lambda captions, instances: instances["annotations"][4].update(image_id=999),
+            "instances_train2014.json: annotation 4 is of the unknown image 999",
+        ),
+        (
+            lambda captions, instances: captions["annotations"][4].update(image_id=999),
+            "captions_train2014.json: annotation 4 is of the unknown image 999",
+        ),
+        (lambda captions, instances: captions["images"].append({"id": 10, "file_name": "x.jpg"}), "the images with the id 10 are 2"),
+        (lambda captions, instances: captions["images"].append({**captions["images"][0], "id": 99}), "file_name 'COCO_.*10.jpg' are 2"),
+    ],
+)
+def test_lists_of_coco_that_do_not_fit_are_named(tmp_path, coco, change, message):
+    change(coco["annotations/captions_train2014.json"], coco["annotations/instances_train2014.json"])
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
         prepare_coco(tmp_path, coco)
 
 

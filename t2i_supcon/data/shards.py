@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from .archives import fingerprint
 from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image
 
+logger = logging.getLogger(__name__)
 GROUP = 100  # rows of one Parquet row group
 MANIFEST = "manifest.json"
 WORK = ".work"
@@ -32,7 +34,7 @@ class Source:
     Attributes:
         title, licence, split: for the card; `split` says where the split comes from.
         label_names: by class id.
-        rows: rows of the schema by split, with `file` in the place of `image`.
+        rows: rows of the schema by split, with `file` in the place of `image`; see `make_row`.
         read: gives the encoded image of a `file`.
     """
 
@@ -45,15 +47,17 @@ class Source:
 
 
 def make_row(file: str, captions: list[str], labels: list[int], label: int, image_id: str, source: str, bbox: list[float] | None = None) -> dict:
-    """Makes a row to be written; captions without any word are left out.
+    """Makes a row to be written; captions without any word are left out and counted as `wordless`.
 
     Raises:
         BrokenRowError: no caption is left.
     """
-    captions = [caption.strip() for caption in captions if split_words(caption)]
-    if not captions:
-        raise BrokenRowError(f"{file}: it has no caption; every image needs one")
-    return {"file": file, "captions": captions, "label": label, "labels": labels, "bbox": bbox, "image_id": image_id, "source": source}
+    captions = [caption.strip() for caption in captions if caption.strip()]
+    worded = [caption for caption in captions if split_words(caption)]
+    if not worded:
+        raise BrokenRowError(f"{file}: it has no caption with a word of ASCII letters or digits; every image needs one")
+    row = {"captions": worded, "label": label, "labels": labels, "bbox": bbox, "image_id": image_id, "source": source}
+    return {"file": file, "wordless": len(captions) - len(worded), **row}
 
 
 def row_features(label_names: list[str]) -> datasets.Features:
@@ -98,6 +102,9 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
         return
     started.parent.mkdir(parents=True, exist_ok=True)
     source = make_source(output / WORK)  # what it leaves there is named by content: until shards are written, other options may follow
+    wordless = sum(row["wordless"] for rows in source.rows.values() for row in rows)
+    if wordless:
+        logger.warning("%d captions are left out, since they hold no word of ASCII letters or digits", wordless)
     _write_text(started, json.dumps({"options": options}))
     features = row_features(source.label_names)
     shards = []
@@ -158,7 +165,11 @@ def _with_image(row: dict, data: bytes, resize: int | None) -> dict:
         size = [max(resize, round(side * scale)) for side in image.size]
         image.resize(size, Image.Resampling.LANCZOS).save(file, "PNG" if png else "JPEG", **({} if png else {"quality": 95}))
         data, bbox = file.getvalue(), bbox and [value * scale for value in bbox]
-    return {"image": {"bytes": data, "path": row["file"].rsplit("/", 1)[-1]}, **{key: row[key] for key in row if key != "file"}, "bbox": bbox}
+    return {
+        "image": {"bytes": data, "path": row["file"].rsplit("/", 1)[-1]},
+        **{key: row[key] for key in row if key not in ("file", "wordless")},
+        "bbox": bbox,
+    }
 
 
 def _card(source: Source, seed: int, resize: int | None) -> str:

@@ -361,8 +361,57 @@ def test_a_folder_with_csv(tmp_path):
         ({"label": 3}, "row 4: 'label' must be a name"),
         ({"file_name": "../x.png"}, "row 4: the image ../x.png is missing"),
         ({"split": "test"}, "row 1 has no 'split'"),
+        ({"captions": ["...", "一只鸟"]}, "row 4: 3.png: it has no caption with a word of ASCII"),
+        ({"label": ["", "a"]}, "row 4: 'label' must be a name or a list of names, none of them empty"),
+        ({"file_name": ["3.png"]}, "row 4: 'file_name' must be a name"),
+        ({"file_name": "2.png"}, "row 4 gives 2.png another 'label' than row 3"),
     ],
 )
 def test_mistakes_in_a_table_are_named(tmp_path, changed, message):
     with pytest.raises(SystemExit, match=message):
         prepare_folder(tmp_path, photo_rows(**changed))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"file_name,caption,label\n0.png,one, two,a\n", "row 1 has more fields than the header; quote"),
+        (b"file_name,caption,label\n0.png," + b"x" * 200_000 + b",a\n", "row 1 is not CSV .*field larger"),
+        (b'file_name,caption,label\n0.png,"one,a\n1.png,two,a\n', "row 1 is not CSV .*unexpected end"),
+        (b"file_name,caption,label\n0.png,caf\xe9,a\n", "it is not in UTF-8"),
+        (b"file_name,caption,label,split\n0.png,one,a,train\n1.png,two,a,\n", "row 2 has no 'split' though others have one"),
+        (b"file_name,caption,label,split\n0.png,one,a,train\n0.png,two,a,test\n", "row 2 gives 0.png another 'split' than row 1"),
+    ],
+)
+def test_mistakes_in_a_csv_are_named(tmp_path, table, message):
+    (tmp_path / "t.csv").write_bytes(table)
+    for i in range(2):
+        picture(i).save(tmp_path / f"{i}.png")
+    with pytest.raises(SystemExit, match=f"^error: .*t.csv: {message}"):
+        main(["folder", "--images", str(tmp_path), "--table", str(tmp_path / "t.csv"), "--output", str(tmp_path / "own")])
+
+
+def test_rows_of_one_file_become_one_with_all_captions(tmp_path):
+    table = "file_name,caption,label\n" + "".join(f"{i}.png,caption {k} of {i},{'ab'[i % 2]}\n" for k in range(3) for i in range(10))
+    train, test = prepare_folder(tmp_path, table, "--test-share", "0.3", table="t.csv")
+    assert (len(train), len(test)) == (7, 3)
+    assert {row["image_id"]: row["captions"] for split in (train, test) for row in split} == {
+        f"{i}.png": [f"caption {k} of {i}" for k in range(3)] for i in range(10)
+    }
+
+
+def test_a_column_of_empty_splits_is_none(tmp_path):
+    prepare_folder(tmp_path, "file_name,caption,label,split\n" + "".join(f"{i}.png,one,a,\n" for i in range(10)), table="t.csv")
+    assert "0.1 of the rows drawn at random" in (tmp_path / "own" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("share", ["-0.1", "0", "1", "nan"])
+def test_shares_that_leave_a_split_empty_are_refused(tmp_path, share):
+    with pytest.raises(SystemExit, match="error: a test share of .*: it must lie between 0 and 1"):
+        prepare_folder(tmp_path, photo_rows(), "--test-share", share)
+
+
+def test_captions_without_words_are_counted(tmp_path, caplog):
+    train, test = prepare_folder(tmp_path, photo_rows(captions=["一只鸟", "...", " ", "a bird"]))
+    assert "2 captions are left out" in caplog.text
+    assert {row["image_id"]: row["captions"] for split in (train, test) for row in split}["3.png"] == ["a bird"]

@@ -99,6 +99,7 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
             changed = sorted(key for key in found.keys() | options.keys() if found.get(key) != options.get(key))
             raise ValueError(f"{output} was begun with other options ({', '.join(changed)}); give another --output or remove the folder")
     if manifest.exists() and all((output / name).exists() for name in json.loads(manifest.read_text())["shards"]):
+        shutil.rmtree(output / WORK, ignore_errors=True)  # of a run that was killed at the very end
         return
     started.parent.mkdir(parents=True, exist_ok=True)
     source = make_source(output / WORK)  # what it leaves there is named by content: until shards are written, other options may follow
@@ -188,14 +189,15 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
 
 
 def push_shards(output: Path, repo: str) -> None:
-    """Uploads a prepared folder as a dataset repository of the Hub.
+    """Uploads a prepared folder as a dataset repository of the Hub; shards there of an earlier upload are replaced.
 
     Raises:
         ValueError: the Hub cannot be reached or refuses; the folder stays whole.
     """
+    old = [f"{split}-*.parquet" for split in json.loads((output / MANIFEST).read_text())["rows"]]  # what the card reads
     try:
         HfApi().create_repo(repo, repo_type="dataset", exist_ok=True)
-        HfApi().upload_folder(repo_id=repo, folder_path=output, repo_type="dataset")
+        HfApi().upload_folder(repo_id=repo, folder_path=output, repo_type="dataset", ignore_patterns=[f"{WORK}/*", "*.partial"], delete_patterns=old)
     except Exception as error:  # offline, refused, misnamed: the Hub's client has a different error for each
         raise ValueError(
             f"the data is whole in {output} but could not be uploaded to {repo!r} ({error}); give the same command again to retry"

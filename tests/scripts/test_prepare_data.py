@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import picture
+from huggingface_hub import CommitOperationDelete, HfApi
 
 from t2i_supcon.data import Batches, BatchSampler, Collator, StreamedRows, TrainingRows, build_tokenizer, decode_image, load_rows, shards
 
@@ -159,6 +160,30 @@ def test_an_archive_mended_after_a_failed_run_is_read_anew(tmp_path, cub):
         prepare_cub(tmp_path, cub)
     cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes
     assert len(load_rows(str(prepare_cub(tmp_path, cub)), "train")) == 10
+
+
+def test_what_a_killed_run_left_is_removed_and_an_upload_replaces_the_shards_there(tmp_path, cub, monkeypatch):
+    out = prepare_cub(tmp_path, cub)
+    (out / ".work" / "unpacked").mkdir(parents=True)
+    prepare_cub(tmp_path, cub)
+    assert not (out / ".work").exists()
+
+    shard = "train-00000-of-00003.parquet"
+    there = ["README.md", ".gitattributes", "train-00000-of-00009.parquet", "test-00008-of-00009.parquet", shard, "more/train.parquet"]
+    sent = []
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, *args, **options: None)
+    monkeypatch.setattr(HfApi, "_validate_yaml", lambda self, **options: None)
+    monkeypatch.setattr(HfApi, "list_repo_files", lambda self, **options: there)
+    monkeypatch.setattr(HfApi, "create_commit", lambda self, operations, **options: sent.extend(operations))
+    monkeypatch.setattr("huggingface_hub.hf_api.is_xet_available", lambda: False)
+    (out / ".work").mkdir()
+    (out / ".work" / "options.json").write_text("{}")
+    (out / "train-00000-of-00003.parquet.partial").write_bytes(b"")
+    shards.push_shards(out, "me/birds")
+    removed = {operation.path_in_repo for operation in sent if isinstance(operation, CommitOperationDelete)}
+    added = {operation.path_in_repo for operation in sent if not isinstance(operation, CommitOperationDelete)}
+    assert removed == {"train-00000-of-00009.parquet", "test-00008-of-00009.parquet"}
+    assert added == {"README.md", "manifest.json", *(path.name for path in out.glob("*.parquet"))} and shard in added
 
 
 @pytest.mark.parametrize(

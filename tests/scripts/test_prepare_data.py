@@ -3,7 +3,10 @@
 import gzip
 import io
 import json
+import os
 import pickle
+import signal
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -20,6 +23,24 @@ from prepare_data import main
 
 CLASSES = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
 BIRDS = [f"{CLASSES[i % 3]}/Bird_{i:04d}_{i}" for i in range(15)]
+
+
+DIES_AT_ROW_SIX = """
+import os, signal, sys
+from t2i_supcon.data import shards
+from prepare_data import main
+
+rows = []
+
+def die(row, data, resize, original=shards._with_image):
+    rows.append(row)
+    if len(rows) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(row, data, resize)
+
+shards._with_image = die
+main(sys.argv[1:])
+"""
 
 
 def jpeg(seed, size=24):
@@ -59,6 +80,9 @@ def numbered(values):
 @pytest.fixture
 def cub(tmp_path):
     """Files of CUB_200_2011.tgz and birds.zip by name; tests change them before `prepare_cub` writes the archives."""
+    resource_fork = b"\0\5\26\7"  # what a Mac packs beside a file
+    beside = {"attributes.txt": b"1 has_bill_shape::curved\n", "._attributes.txt": resource_fork, "CUB_200_2011/README": b"CUB"}
+    beside |= {"CUB_200_2011/parts/parts.txt": b"1 back\n", f"CUB_200_2011/images/{CLASSES[0]}/._Bird_0000_0.jpg": resource_fork}
     images = {
         "images.txt": numbered(f"{bird}.jpg" for bird in BIRDS),
         "classes.txt": numbered(CLASSES),
@@ -69,17 +93,26 @@ def cub(tmp_path):
     }
     texts = {f"text/{bird}.txt": "\n".join(f"a bird number {i} with word {k}" for k in range(10)).encode() for i, bird in enumerate(BIRDS)}
     train, test = [b for b in BIRDS if not b.startswith("003")], [b for b in BIRDS if b.startswith("003")]
+    texts |= {f"__MACOSX/text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork, f"text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork}
     pickles = {"birds/train/filenames.pickle": python2_pickle(train, 0), "birds/test/filenames.pickle": python2_pickle(test, 2)}
-    return {"images": {f"CUB_200_2011/{name}": data for name, data in images.items()}, "texts": texts, "pickles": pickles}
+    pickles |= {f"birds/{split}/{name}.pickle": b"(no list" for split in ("train", "test") for name in ("class_info", "char-CNN-RNN-embeddings")}
+    pickles |= {f"__MACOSX/birds/{name}": resource_fork for name in ("._text.zip", "train/._filenames.pickle", "test/._filenames.pickle")}
+    pickles["birds/.DS_Store"] = resource_fork
+    return {"images": beside | {f"CUB_200_2011/{name}": data for name, data in images.items()}, "texts": texts, "pickles": pickles}
 
 
-def prepare_cub(folder, cub, *more):
+def cub_command(folder, cub, *more):
+    """Writes the archives; gives the arguments that prepare them."""
     inner = write_zip(folder / "text.zip", cub["texts"]).read_bytes()
     write_tgz(folder / "CUB_200_2011.tgz", cub["images"])
     write_zip(folder / "birds.zip", {"birds/text.zip": inner, **cub["pickles"]})
-    out = folder / "cub"
-    main(["cub", "--images", f"{folder}/CUB_200_2011.tgz", "--captions", f"{folder}/birds.zip", "--output", str(out), "--shard-rows", "4", *more])
-    return out
+    archives = ["--images", f"{folder}/CUB_200_2011.tgz", "--captions", f"{folder}/birds.zip"]
+    return ["cub", *archives, "--output", f"{folder}/cub", "--shard-rows", "4", *more]
+
+
+def prepare_cub(folder, cub, *more):
+    main(cub_command(folder, cub, *more))
+    return folder / "cub"
 
 
 def training_batch(folder, num_classes=None):
@@ -91,8 +124,9 @@ def training_batch(folder, num_classes=None):
     return next(iter(Batches(samples, BatchSampler(StreamedRows(rows, column, 0), 4, 0, pairs=True), Collator(2, num_classes))))
 
 
-def test_cub_to_a_training_batch(tmp_path, cub):
+def test_cub_to_a_training_batch(tmp_path, cub, caplog):
     out = prepare_cub(tmp_path, cub)
+    assert caplog.text == ""  # nothing is left out
     train, test = load_rows(str(out), "train"), load_rows(str(out), "test")
     assert (len(train), len(test)) == (10, 5) and sorted(p.name for p in out.glob("train*"))[0] == "train-00000-of-00003.parquet"
     assert train.features["label"].names == CLASSES and set(train["label"]) == {0, 1} and set(test["label"]) == {2}
@@ -160,6 +194,19 @@ def test_an_archive_mended_after_a_failed_run_is_read_anew(tmp_path, cub):
         prepare_cub(tmp_path, cub)
     cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes
     assert len(load_rows(str(prepare_cub(tmp_path, cub)), "train")) == 10
+
+
+def test_a_run_ended_by_sigkill_goes_on_to_the_same_bytes(tmp_path, cub):
+    whole = prepare_cub(tmp_path, cub)
+    expected = {path.name: path.read_bytes() for path in whole.iterdir()}
+    whole.rename(tmp_path / "whole")
+    command, out = cub_command(tmp_path, cub), tmp_path / "cub"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", DIES_AT_ROW_SIX, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert {path.name for path in out.iterdir()} == {"train-00000-of-00003.parquet", "train-00001-of-00003.parquet.partial", ".work"}
+    main(command)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
 
 
 def test_what_a_killed_run_left_is_removed_and_an_upload_replaces_the_shards_there(tmp_path, cub, monkeypatch):
@@ -260,7 +307,8 @@ def coco():
 def prepare_coco(folder, coco, *more, missing=()):
     for part in ("train2014", "val2014"):
         names = [image["file_name"] for image in coco[f"annotations/captions_{part}.json"]["images"]]
-        write_zip(folder / f"{part}.zip", {f"{part}/{name}": jpeg(i) for i, name in enumerate(names) if name not in missing})
+        files = {f"{part}/{name}": jpeg(i) for i, name in enumerate(names) if name not in missing}
+        write_zip(folder / f"{part}.zip", {**files, **{f"__MACOSX/{part}/._{name}": b"\0\5\26\7" for name in names}})
     annotations = write_zip(folder / "annotations_trainval2014.zip", {name: json.dumps(value) for name, value in coco.items()})
     images = [str(folder / "train2014.zip"), str(folder / "val2014.zip")]
     main(["coco", "--images", *images, "--annotations", str(annotations), "--output", str(folder / "coco"), *more])

@@ -1,7 +1,9 @@
 """Reading files out of zip and tar archives and folders, without trusting them."""
 
 import gzip
+import hashlib
 import io
+import json
 import lzma
 import pickle
 import shutil
@@ -9,12 +11,12 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 MAX_BYTES = 1 << 30  # of one file: COCO's largest JSON has a third of it
 MAX_RATIO = 200  # expansion beyond this is a bomb; text and JSON stay below 30
 MIN_BOMB = 1 << 20  # small files may expand as they like
+HASHED = 1 << 26  # bytes of a file's beginning that its fingerprint covers: tables are read whole, large archives are not
 
 
 class BrokenArchiveError(ValueError):
@@ -32,6 +34,27 @@ def check_name(name: str, where: object) -> str:
     return name
 
 
+def fingerprint(path: Path, without: Path | None = None) -> str:
+    """Of a file its size, beginning and end, where compressed archives keep their check sums; of a folder its files' names, sizes and times.
+
+    Args:
+        without: where it lies inside the folder, this one does not count, as hidden files and folders do not.
+    """
+    if path.is_dir():
+        inner = without is not None and path in without.parents
+        found = sorted((p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file() and not (inner and without in p.parents))
+        files = [(name, p.stat().st_size, p.stat().st_mtime_ns) for name, p in found if "/." not in f"/{name}"]
+        return hashlib.sha1(json.dumps(files).encode()).hexdigest()
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        digest = hashlib.sha1(str(size).encode())
+        file.seek(0)
+        digest.update(file.read(HASHED))
+        file.seek(max(HASHED, size - 2**20))
+        digest.update(file.read())
+    return digest.hexdigest()
+
+
 class Files:
     """The files of a folder, a zip or a tar archive: `names`, and `read(name)`. Links are never followed.
 
@@ -39,14 +62,13 @@ class Files:
 
     Args:
         path: the folder or archive, told apart by content.
-        work: folder for what must be unpacked; a finished unpacking found there is used again.
-        wanted: which names to unpack from a tar archive.
+        work: folder for what must be unpacked; a finished unpacking of the same file found there is used again.
 
     Raises:
-        BrokenArchiveError: not an archive, truncated, unsafe names, links, or an expansion that only a bomb has.
+        BrokenArchiveError: not an archive, truncated, unsafe names, links, sparse files, or an expansion that only a bomb has.
     """
 
-    def __init__(self, path: Path, work: Path, wanted: Callable[[str], bool] = lambda name: True):
+    def __init__(self, path: Path, work: Path):
         self.path = path
         self._zip = None
         if not path.exists():
@@ -61,9 +83,9 @@ class Files:
                 return
             if head[:2] != b"\x1f\x8b" and head[257:262] != b"ustar":
                 raise BrokenArchiveError(f"{path}: neither a zip nor a tar archive")
-            self._folder = work / f"{path.name}.unpacked"
+            self._folder = work / f"{path.name}-{fingerprint(path)[:12]}.unpacked"
             if not self._folder.exists():
-                _unpack_tar(path, self._folder, head[:2] == b"\x1f\x8b", wanted)
+                _unpack_tar(path, self._folder, head[:2] == b"\x1f\x8b")
         self.names = sorted(p.relative_to(self._folder).as_posix() for p in self._folder.rglob("*") if p.is_file())
 
     def inner(self, name: str) -> "Files":
@@ -118,12 +140,25 @@ class _Limited(io.RawIOBase):
         return data
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive; only a block of zeros ends it, where tarfile also takes a broken or missing header for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _check_expansion(path: Path, name: str, size: int, packed: int) -> None:
     if size > MAX_BYTES or (size > MIN_BOMB and size > MAX_RATIO * packed):
         raise BrokenArchiveError(f"{path}: {name} expands from {packed} to {size} bytes, as only a bomb does; it is refused")
 
 
-def _unpack_tar(path: Path, target: Path, zipped: bool, wanted: Callable[[str], bool]) -> None:
+def _unpack_tar(path: Path, target: Path, zipped: bool) -> None:
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -131,18 +166,19 @@ def _unpack_tar(path: Path, target: Path, zipped: bool, wanted: Callable[[str], 
     try:
         with gzip.open(path) if zipped else path.open("rb") as file:
             limited = _Limited(file, max(MIN_BOMB, MAX_RATIO * size), path)
-            with tarfile.open(fileobj=limited, mode="r|") as archive:
+            with tarfile.open(fileobj=limited, mode="r|", tarinfo=_Member) as archive:
                 for member in archive:
                     name = check_name(member.name.removeprefix("./") or ".", path)
                     if member.isdir():
                         continue
                     if not member.isfile():
                         raise BrokenArchiveError(f"{path}: {name} is a link or a device; these are refused")
+                    if member.issparse():  # its holes are written though they are not in the stream
+                        raise BrokenArchiveError(f"{path}: {name} is a sparse file; it is refused; pack the archive without --sparse")
                     _check_expansion(path, name, member.size, size)
-                    if wanted(name):
-                        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                        with (partial / name).open("wb") as out:
-                            shutil.copyfileobj(archive.extractfile(member), out)
+                    (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                    with (partial / name).open("wb") as out:
+                        shutil.copyfileobj(archive.extractfile(member), out)
             while limited.read(1 << 20):  # to the end: a truncated tail shows only there
                 pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -8,6 +8,13 @@ from .archives import Files
 from .shards import Source, make_row
 
 SPLITS = {"train": "train2014", "test": "val2014"}
+FIELDS = {  # of the lists in captions_*.json and instances_*.json, what every entry needs
+    "captions": {"images": {"id": int, "file_name": str}, "annotations": {"id": int, "image_id": int, "caption": str}},
+    "instances": {
+        "categories": {"id": int, "name": str},
+        "annotations": {"id": int, "image_id": int, "category_id": int, "area": (int, float)},
+    },
+}
 
 
 def read_coco(images: list[Path], annotations: Path, work: Path, label_rule: str = "largest") -> Source:
@@ -19,8 +26,8 @@ def read_coco(images: list[Path], annotations: Path, work: Path, label_rule: str
         images: `train2014.zip` and `val2014.zip`, or folders.
         annotations: `annotations_trainval2014.zip`, or a folder.
         work: folder for temporary files.
-        label_rule: "largest", the category that covers the largest area of the image; "most_frequent", the one with the most objects in
-            the image; "rarest", the one in the fewest training images.
+        label_rule: "largest", the category whose objects together cover the largest area of the image; "most_frequent", the one with the most
+            objects in the image; "rarest", the one in the fewest training images.
 
     Raises:
         ValueError: files that are missing or do not fit together.
@@ -28,8 +35,12 @@ def read_coco(images: list[Path], annotations: Path, work: Path, label_rule: str
     archives = [Files(path, work) for path in images]
     found = {name.rsplit("/", 1)[-1]: (archive, name) for archive in archives for name in archive.names if name.endswith(".jpg")}
     texts = Files(annotations, work)
-    captions = {split: _read_json(texts, f"captions_{part}.json") for split, part in SPLITS.items()}
-    instances = {split: _read_json(texts, f"instances_{part}.json") for split, part in SPLITS.items()}
+    captions, instances = (
+        {split: _read_json(texts, f"{kind}_{part}.json", FIELDS[kind]) for split, part in SPLITS.items()} for kind in ("captions", "instances")
+    )
+    for split, part in SPLITS.items():
+        _check_images(captions[split]["images"], captions[split]["annotations"], f"{annotations}: captions_{part}.json")
+        _check_images(captions[split]["images"], instances[split]["annotations"], f"{annotations}: instances_{part}.json")
     names = {category["id"]: category["name"] for category in sorted(instances["train"]["categories"], key=lambda category: category["id"])}
     ids = {category: number for number, category in enumerate(names)}
     areas = {split: _areas(instances[split]["annotations"], ids, f"{annotations}: instances_{SPLITS[split]}.json") for split in SPLITS}
@@ -81,11 +92,32 @@ def _areas(annotations: list[dict], ids: dict[int, int], where: str) -> dict[int
     return areas
 
 
-def _read_json(texts: Files, name: str) -> dict:
+def _check_images(images: list[dict], annotations: list[dict], where: str) -> None:
+    for key in ("id", "file_name"):
+        value, count = Counter(image[key] for image in images).most_common(1)[0] if images else (None, 0)
+        if count > 1:
+            raise ValueError(f"{where}: the images with the {key} {value!r} are {count}; give each once")
+    known = {image["id"] for image in images}
+    for annotation in annotations:
+        if annotation["image_id"] not in known:
+            raise ValueError(f"{where}: annotation {annotation['id']} is of the unknown image {annotation['image_id']}")
+
+
+def _read_json(texts: Files, name: str, fields: dict[str, dict[str, type]]) -> dict[str, list[dict]]:
+    """The lists of a JSON file, whose entries have the stated fields."""
     inside = [found for found in texts.names if found.rsplit("/", 1)[-1] == name]
     if not inside:
         raise FileNotFoundError(f"{texts.path}: {name} is missing; give annotations_trainval2014.zip as it was downloaded")
+    where = f"{texts.path}: {inside[0]}"
     try:  # outlines are most of the file; they are dropped object by object
-        return json.loads(texts.read(inside[0]), object_hook=lambda entry: {key: value for key, value in entry.items() if key != "segmentation"})
+        content = json.loads(texts.read(inside[0]), object_hook=lambda entry: {key: value for key, value in entry.items() if key != "segmentation"})
     except ValueError as error:
-        raise ValueError(f"{texts.path}: {inside[0]} is not JSON ({error})") from error
+        raise ValueError(f"{where} is not JSON ({error})") from error
+    for part, types in fields.items():
+        if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            raise ValueError(f"{where}: the list {part!r} is missing")
+        for number, entry in enumerate(content[part], 1):
+            wrong = [key for key, kind in types.items() if not isinstance(entry, dict) or not isinstance(entry.get(key), kind)]
+            if wrong:
+                raise ValueError(f"{where}: entry {number} of {part!r} has no {wrong[0]!r} of the right type: {str(entry)[:100]}")
+    return content

@@ -1,16 +1,20 @@
 """CUB-200-2011 birds from the official archive and ten captions an image."""
 
+import logging
+import math
+from collections import Counter
 from pathlib import Path
 
 from .archives import BrokenArchiveError, Files, read_plain_pickle
 from .shards import Source, make_row
 
+logger = logging.getLogger(__name__)
 LISTS = ("images", "image_class_labels", "classes", "train_test_split", "bounding_boxes")
 GAN_SPLIT = "the class-disjoint split of the text-to-image GAN papers (filenames.pickle)"
 
 
 def read_cub(images: Path, captions: Path, work: Path, split: str = "gan", filenames: dict[str, Path | None] | None = None) -> Source:
-    """Reads CUB.
+    """Reads CUB. Images that the split does not name are left out, and counted in the log.
 
     Args:
         images: `CUB_200_2011.tgz`, or the folder it unpacks to.
@@ -22,17 +26,15 @@ def read_cub(images: Path, captions: Path, work: Path, split: str = "gan", filen
     Raises:
         ValueError: files that are missing or do not fit together.
     """
-    archive = Files(images, work, lambda name: name.endswith(".jpg") or name.rsplit("/", 1)[-1] in {f"{part}.txt" for part in LISTS})
+    archive = Files(images, work)
     root = next((name.removesuffix("images.txt") for name in archive.names if name.rsplit("/", 1)[-1] == "images.txt"), None)
     if root is None:
         raise BrokenArchiveError(f"{images}: images.txt is missing; give CUB_200_2011.tgz as it was downloaded")
     tables = {part: _read_table(archive, f"{root}{part}.txt") for part in LISTS}
     texts = Files(captions, work)
     keys = {number: row[0].removesuffix(".jpg") for number, row in tables["images"].items()}
-    if split == "official":
-        of = {keys[number]: "train" if row[0] == "1" else "test" for number, row in tables["train_test_split"].items()}
-    else:
-        of = _gan_split(texts, filenames or {}, set(keys.values()))
+    of = _official_split(tables) if split == "official" else _gan_split(texts, filenames or {}, set(keys.values()))
+    _check_images(archive, root, tables, of)
     found = _caption_files(texts)
     class_ids = {number: i for i, number in enumerate(tables["classes"])}
     rows = {"train": [], "test": []}
@@ -46,7 +48,7 @@ def read_cub(images: Path, captions: Path, work: Path, split: str = "gan", filen
         label = class_ids.get(_entry(tables, "image_class_labels", number, file)[0])
         if label is None:
             raise ValueError(f"{file}: image_class_labels.txt gives it the class {tables['image_class_labels'][number][0]}, which classes.txt lacks")
-        bbox = [float(value) for value in _entry(tables, "bounding_boxes", number, file)]
+        bbox = _read_box(_entry(tables, "bounding_boxes", number, file), f"{images}: bounding_boxes.txt: image {number} ({file})")
         rows[of[key]].append(make_row(file, lines, [label], label, key, "CUB-200-2011", bbox))
     return Source(
         title="CUB-200-2011 with captions",
@@ -60,13 +62,59 @@ def read_cub(images: Path, captions: Path, work: Path, split: str = "gan", filen
 
 def _read_table(archive: Files, name: str) -> dict[str, list[str]]:
     """Lines `number value ...` by number."""
-    return {words[0]: words[1:] for line in archive.read(name).decode().splitlines() if len(words := line.split()) > 1}
+    table = {}
+    for line in archive.read(name).decode().splitlines():
+        number, *values = line.split() or [""]
+        if number in table:
+            raise ValueError(f"{archive.path}: {name} has two lines {number}")
+        if values:
+            table[number] = values
+    return table
 
 
 def _entry(tables: dict, part: str, number: str, file: str) -> list[str]:
     if number not in tables[part]:
         raise ValueError(f"{file}: image {number} is missing in {part}.txt")
     return tables[part][number]
+
+
+def _check_images(archive: Files, root: str, tables: dict, of: dict[str, str]) -> None:
+    """Compares the lists with each other and with the files; logs how many images are in no split."""
+    present = {name for name in archive.names if name.startswith(f"{root}images/") and name.endswith(".jpg") and "/._" not in name}
+    listed = Counter(f"{root}images/{row[0]}" for row in tables["images"].values())
+    for file, count in listed.items():
+        if count > 1:
+            raise ValueError(f"{archive.path}: images.txt lists {file} twice")
+        if file not in present:
+            raise FileNotFoundError(f"{archive.path}: {file} is missing, which images.txt lists")
+    for part in ("image_class_labels", "train_test_split", "bounding_boxes"):
+        for number in tables[part]:
+            if number not in tables["images"]:
+                raise ValueError(f"{archive.path}: {part}.txt lists the image {number}, which images.txt lacks")
+    left = sorted(present - {f"{root}images/{key}.jpg" for key in of})
+    if left:
+        logger.warning("%d of %d images are left out, since the split does not name them: %s, ...", len(left), len(present), left[0])
+
+
+def _read_box(words: list[str], where: str) -> list[float]:
+    """x, y, width and height."""
+    try:
+        x, y, width, height = map(float, words)
+    except ValueError as error:
+        raise ValueError(f"{where}: the box {' '.join(words)!r} is not four numbers x, y, width, height") from error
+    if not (math.isfinite(x + y + width + height) and width > 0 and height > 0):
+        raise ValueError(f"{where}: the box {' '.join(words)!r} has no area")
+    return [x, y, width, height]
+
+
+def _official_split(tables: dict) -> dict[str, str]:
+    of = {}
+    for number, (file, *_) in tables["images"].items():
+        side = _entry(tables, "train_test_split", number, file)[0]
+        if side not in ("0", "1"):
+            raise ValueError(f"{file}: train_test_split.txt gives image {number} the side {side!r}, which is neither 0 nor 1")
+        of[file.removesuffix(".jpg")] = "train" if side == "1" else "test"
+    return of
 
 
 def _caption_files(texts: Files) -> dict[str, tuple[Files, str]]:

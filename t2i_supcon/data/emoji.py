@@ -109,7 +109,7 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
 
     Args:
         packages: the `node_modules` folder of the npm packages above.
-        work: folder for the rendered drawings; a stopped run goes on with those it has.
+        work: folder for the rendered drawings; a stopped run goes on with those it has of the same packages.
         size: side of the pictures in pixels.
 
     Raises:
@@ -122,9 +122,10 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
         raise ValueError("emoji are rendered with resvg: pip install 't2i_supcon[emoji]'")
     emoji = {one.code: one for one in _read_names(packages)}
     icons, names = _find_icons(packages, list(emoji.values()))
-    folder = work / f"emoji-{size}"
+    svgs = {f"{vendor}_{code}": svg for (vendor, code), name in sorted(names.items()) if (svg := _svg(icons[vendor], name))}
+    folder = work / f"emoji-{size}-{hashlib.sha1(json.dumps(svgs).encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder / f"{vendor}_{code}.png", svg, size) for (vendor, code), name in sorted(names.items()) if (svg := _svg(icons[vendor], name))]
+    jobs = [(folder / f"{name}.png", svg, size) for name, svg in svgs.items()]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         looks = list(tqdm(pool.map(_render, jobs, chunksize=16), total=len(jobs), desc="drawing", unit="emoji"))
     drawn, pictures, broken = [], set(), []

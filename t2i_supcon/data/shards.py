@@ -1,8 +1,8 @@
 """Writes a dataset as Parquet shards in the row schema, resumably, with a dataset card."""
 
-import hashlib
 import io
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -17,9 +17,11 @@ from huggingface_hub import HfApi
 from PIL import Image
 from tqdm import tqdm
 
+from .archives import fingerprint
 from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image
 
+logger = logging.getLogger(__name__)
 GROUP = 100  # rows of one Parquet row group
 MANIFEST = "manifest.json"
 WORK = ".work"
@@ -32,7 +34,7 @@ class Source:
     Attributes:
         title, licence, split: for the card; `split` says where the split comes from.
         label_names: by class id.
-        rows: rows of the schema by split, with `file` in the place of `image`.
+        rows: rows of the schema by split, with `file` in the place of `image`; see `make_row`.
         read: gives the encoded image of a `file`.
     """
 
@@ -45,15 +47,17 @@ class Source:
 
 
 def make_row(file: str, captions: list[str], labels: list[int], label: int, image_id: str, source: str, bbox: list[float] | None = None) -> dict:
-    """Makes a row to be written; captions without any word are left out.
+    """Makes a row to be written; captions without any word are left out and counted as `wordless`.
 
     Raises:
         BrokenRowError: no caption is left.
     """
-    captions = [caption.strip() for caption in captions if split_words(caption)]
-    if not captions:
-        raise BrokenRowError(f"{file}: it has no caption; every image needs one")
-    return {"file": file, "captions": captions, "label": label, "labels": labels, "bbox": bbox, "image_id": image_id, "source": source}
+    captions = [caption.strip() for caption in captions if caption.strip()]
+    worded = [caption for caption in captions if split_words(caption)]
+    if not worded:
+        raise BrokenRowError(f"{file}: it has no caption with a word of ASCII letters or digits; every image needs one")
+    row = {"captions": worded, "label": label, "labels": labels, "bbox": bbox, "image_id": image_id, "source": source}
+    return {"file": file, "wordless": len(captions) - len(worded), **row}
 
 
 def row_features(label_names: list[str]) -> datasets.Features:
@@ -76,27 +80,32 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
 
     Args:
         make_source: reads the source; gets a folder for temporary files.
-        options: everything that decides the result; kept in the manifest and compared on the next run, files by name, size, beginning and end.
+        options: everything that decides the result; kept in the manifest and compared on the next run: files by name, size, beginning and end,
+            folders by the names, sizes and times of the files in them.
         seed: of the order of the rows.
         resize: reduces larger images to this shorter side; None keeps the files' bytes.
         shard_rows: rows of one shard.
 
     Raises:
-        ValueError: `output` holds data made with other options.
-        BrokenRowError: an image that cannot be decoded.
+        ValueError: `output` holds data made with other options, or is itself a folder to read.
+        BrokenRowError: an image that cannot be decoded, or a box outside of it.
     """
     if shard_rows < 1 or (resize is not None and resize < 1):
         raise ValueError(f"shards of {shard_rows} rows and a shorter side of {resize} px: both need at least 1")
-    options = {key: _described(value) for key, value in options.items() if key not in ("output", "push_to_hub")}
+    options = {key: _described(value, output) for key, value in options.items() if key not in ("output", "push_to_hub")}
     manifest, started = output / MANIFEST, output / WORK / "options.json"
     for path in (manifest, started):
         if path.exists() and (found := json.loads(path.read_text())["options"]) != options:
             changed = sorted(key for key in found.keys() | options.keys() if found.get(key) != options.get(key))
             raise ValueError(f"{output} was begun with other options ({', '.join(changed)}); give another --output or remove the folder")
     if manifest.exists() and all((output / name).exists() for name in json.loads(manifest.read_text())["shards"]):
+        shutil.rmtree(output / WORK, ignore_errors=True)  # of a run that was killed at the very end
         return
     started.parent.mkdir(parents=True, exist_ok=True)
-    source = make_source(output / WORK)
+    source = make_source(output / WORK)  # what it leaves there is named by content: until shards are written, other options may follow
+    wordless = sum(row["wordless"] for rows in source.rows.values() for row in rows)
+    if wordless:
+        logger.warning("%d captions are left out, since they hold no word of ASCII letters or digits", wordless)
     _write_text(started, json.dumps({"options": options}))
     features = row_features(source.label_names)
     shards = []
@@ -117,23 +126,14 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
     shutil.rmtree(output / WORK)
 
 
-def _described(value: object) -> object:
+def _described(value: object, output: Path) -> object:
     if isinstance(value, list):
-        return [_described(item) for item in value]
+        return [_described(item, output) for item in value]
     if not isinstance(value, Path):
         return value
-    return [value.name, _fingerprint(value)] if value.is_file() else [value.name]
-
-
-def _fingerprint(path: Path) -> str:
-    """Of the size, the beginning and the end, where archives keep their check sums."""
-    with open(path, "rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        digest = hashlib.sha1(str(size).encode())
-        for start in (0, max(0, size - 2**20)):
-            file.seek(start)
-            digest.update(file.read(2**20))
-    return digest.hexdigest()
+    if value.resolve() == output.resolve():
+        raise ValueError(f"{output}: it is read and cannot be written to; give another --output")
+    return [value.name, fingerprint(value.resolve(), output.resolve())] if value.exists() else [value.name]
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -155,8 +155,10 @@ def _write_shard(path: Path, rows: list[dict], read: Callable[[str], bytes], fea
 
 
 def _with_image(row: dict, data: bytes, resize: int | None) -> dict:
-    image = decode_image({"bytes": data, "path": None}, f"{row['file']} (row {row['image_id']})")
-    bbox = row["bbox"]
+    where, bbox = f"{row['file']} (row {row['image_id']})", row["bbox"]
+    image = decode_image({"bytes": data, "path": None}, where)
+    if bbox and not (-bbox[2] < bbox[0] < image.width and -bbox[3] < bbox[1] < image.height):
+        raise BrokenRowError(f"{where}: its box {bbox} (x, y, width, height) lies outside the image of {image.width} x {image.height} px")
     if resize is not None and min(image.size) > resize:
         scale = resize / min(image.size)
         file = io.BytesIO()
@@ -164,7 +166,11 @@ def _with_image(row: dict, data: bytes, resize: int | None) -> dict:
         size = [max(resize, round(side * scale)) for side in image.size]
         image.resize(size, Image.Resampling.LANCZOS).save(file, "PNG" if png else "JPEG", **({} if png else {"quality": 95}))
         data, bbox = file.getvalue(), bbox and [value * scale for value in bbox]
-    return {"image": {"bytes": data, "path": row["file"].rsplit("/", 1)[-1]}, **{key: row[key] for key in row if key != "file"}, "bbox": bbox}
+    return {
+        "image": {"bytes": data, "path": row["file"].rsplit("/", 1)[-1]},
+        **{key: row[key] for key in row if key not in ("file", "wordless")},
+        "bbox": bbox,
+    }
 
 
 def _card(source: Source, seed: int, resize: int | None) -> str:
@@ -183,14 +189,15 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
 
 
 def push_shards(output: Path, repo: str) -> None:
-    """Uploads a prepared folder as a dataset repository of the Hub.
+    """Uploads a prepared folder as a dataset repository of the Hub; shards there of an earlier upload are replaced.
 
     Raises:
         ValueError: the Hub cannot be reached or refuses; the folder stays whole.
     """
+    old = [f"{split}-*.parquet" for split in json.loads((output / MANIFEST).read_text())["rows"]]  # what the card reads
     try:
         HfApi().create_repo(repo, repo_type="dataset", exist_ok=True)
-        HfApi().upload_folder(repo_id=repo, folder_path=output, repo_type="dataset")
+        HfApi().upload_folder(repo_id=repo, folder_path=output, repo_type="dataset", ignore_patterns=[f"{WORK}/*", "*.partial"], delete_patterns=old)
     except Exception as error:  # offline, refused, misnamed: the Hub's client has a different error for each
         raise ValueError(
             f"the data is whole in {output} but could not be uploaded to {repo!r} ({error}); give the same command again to retry"

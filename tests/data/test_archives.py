@@ -1,12 +1,16 @@
 """Archives that are whole, broken or hostile."""
 
+import gzip
 import io
+import os
+import subprocess
 import tarfile
 import zipfile
 
 import pytest
 
-from t2i_supcon.data.archives import BrokenArchiveError, Files, check_name
+from t2i_supcon.data import archives
+from t2i_supcon.data.archives import BrokenArchiveError, Files, check_name, fingerprint
 
 
 def tar(path, *members):
@@ -34,6 +38,58 @@ def test_all_kinds_read_alike(tmp_path):
         assert files.names == ["a/b.txt"] and files.read("a/b.txt") == b"hello"
         with pytest.raises(FileNotFoundError, match="c.txt is missing"):
             files.read("c.txt")
+
+
+def test_another_archive_of_the_same_name_is_unpacked_anew(tmp_path):
+    (tmp_path / "other").mkdir()
+    for content in (b"first", b"other"):
+        files = [
+            Files(tar(tmp_path / folder / "x.tgz", (tarfile.TarInfo("a"), content + end)), tmp_path / "work")
+            for folder, end in (("", b"1"), ("other", b"2"))
+        ]
+        assert [archive.read("a") for archive in files] == [content + b"1", content + b"2"]
+
+
+def test_a_finished_unpacking_is_used_again(tmp_path):
+    path = tar(tmp_path / "x.tgz", (tarfile.TarInfo("a"), b"1"))
+    Files(path, tmp_path / "work")
+    (unpacked,) = (tmp_path / "work").glob("*/a")
+    unpacked.write_bytes(b"2")
+    assert Files(path, tmp_path / "work").read("a") == b"2"
+
+
+def test_fingerprints_cover_small_files_whole_and_both_ends_of_large_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "HASHED", 4 << 20)
+    path = tmp_path / "x"
+
+    def changed(size, at):
+        path.write_bytes(bytes(size))
+        before = fingerprint(path)
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(b"1")
+        return fingerprint(path) != before
+
+    assert changed(4 << 20, 2 << 20) and changed(8 << 20, 1) and changed(8 << 20, (8 << 20) - 1)
+    path.write_bytes(b"")
+    empty = fingerprint(path)
+    path.write_bytes(bytes(5))
+    assert fingerprint(path) != empty
+
+
+def test_the_fingerprint_of_a_folder_tells_names_sizes_and_times(tmp_path):
+    (tmp_path / "a").mkdir()
+    seen = set()
+    for path, content, time in [("a/x", "1", 1), ("a/y", "1", 1), ("a/y", "12", 1), ("a/y", "21", 2), ("z", "", 1)]:
+        (tmp_path / path).write_text(content)
+        os.utime(tmp_path / path, (time, time))
+        seen.add(fingerprint(tmp_path))
+    assert len(seen) == 5
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").write_text("1")
+    (tmp_path / "a" / ".hidden").write_text("1")
+    assert fingerprint(tmp_path, without=tmp_path / "out") in seen and fingerprint(tmp_path) not in seen
+    assert fingerprint(tmp_path, without=tmp_path.parent) == fingerprint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\\..\\x", "C:/x", ""])
@@ -72,6 +128,44 @@ def test_bombs_are_refused(tmp_path):
     many = [(tarfile.TarInfo(f"zeros{i}"), bytes(1 << 19)) for i in range(16)]
     with pytest.raises(BrokenArchiveError, match="expands more than 200 times"):
         Files(tar(tmp_path / "y.tgz", *many), tmp_path / "work")
+
+
+@pytest.mark.parametrize("kind", ["gnu", "pax"])
+def test_sparse_files_are_refused(tmp_path, kind):
+    """Theirs are the only bytes that are written without being in the stream."""
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(3 << 20)
+    subprocess.run(["tar", "--sparse", "-H", kind, "-czf", tmp_path / "x.tgz", "-C", tmp_path, "holes"], check=True)
+    assert (tmp_path / "x.tgz").stat().st_size < 1000
+    with pytest.raises(BrokenArchiveError, match="holes.* is a sparse file"):
+        Files(tmp_path / "x.tgz", tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("cut", "whole"), [(1024, False), (1024 + 300, False), (1024 + 512 + 100, False), (2048, False), (3072, True), (2048 + 512, True)]
+)
+def test_a_plain_tar_ends_by_a_block_of_zeros(tmp_path, cut, whole):
+    """Cut after a member, in a header, in a file; after the last file; whole; without the second block, which GNU tar takes too."""
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in "ab":
+            member = tarfile.TarInfo(name)
+            member.size = 512
+            archive.addfile(member, io.BytesIO(b"x" * 512))
+    (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[:cut])
+    if whole:
+        assert Files(tmp_path / "x.tar", tmp_path / "work").names == ["a", "b"]
+    else:
+        with pytest.raises(BrokenArchiveError, match="x.tar: truncated or broken"):
+            Files(tmp_path / "x.tar", tmp_path / "work")
+
+
+def test_a_broken_header_does_not_end_a_tar(tmp_path):
+    tar(tmp_path / "x.tgz", (tarfile.TarInfo("a"), b"x"), (tarfile.TarInfo("b"), b"x"))
+    content = bytearray(gzip.decompress((tmp_path / "x.tgz").read_bytes()))
+    content[1024] ^= 1  # in the name of b, which the header's check sum covers
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(BrokenArchiveError, match="x.tar: truncated or broken archive .*bad checksum"):
+        Files(tmp_path / "x.tar", tmp_path / "work")
 
 
 def test_truncated_archives_are_named(tmp_path):

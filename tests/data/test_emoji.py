@@ -104,6 +104,20 @@ def test_the_split_is_by_concept_and_the_same_every_time(packages, tmp_path):
     assert not captions[0] & captions[1]
 
 
+def test_changed_packages_are_drawn_anew(packages, tmp_path):
+    before = read_emoji(packages, tmp_path, size=32).read("noto_1f534.png")
+    icons = packages / "@iconify-json" / "noto" / "icons.json"
+    icons.write_text(icons.read_text().replace("#dd2e44", "#326edc"))
+    source = read_emoji(packages, tmp_path, size=32)
+    assert (
+        source.read("noto_1f534.png") != before
+        and by_id(source.rows)["noto_1f534"]["captions"][5] == "an icon showing red circle in soft shaded cartoon style"
+    )
+    drawn = {path: path.stat().st_mtime_ns for path in tmp_path.glob("emoji-*/*.png")}
+    read_emoji(packages, tmp_path, size=32)
+    assert drawn == {path: path.stat().st_mtime_ns for path in tmp_path.glob("emoji-*/*.png")}
+
+
 def test_shards_load_and_a_second_run_does_nothing(packages, tmp_path):
     out = tmp_path / "out"
     prepare(lambda work: read_emoji(packages, work, 24, 0.4), out, {"size": 24})

@@ -3,7 +3,10 @@
 import gzip
 import io
 import json
+import os
 import pickle
+import signal
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import picture
+from huggingface_hub import CommitOperationDelete, HfApi
 
 from t2i_supcon.data import Batches, BatchSampler, Collator, StreamedRows, TrainingRows, build_tokenizer, decode_image, load_rows, shards
 
@@ -19,6 +23,24 @@ from prepare_data import main
 
 CLASSES = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
 BIRDS = [f"{CLASSES[i % 3]}/Bird_{i:04d}_{i}" for i in range(15)]
+
+
+DIES_AT_ROW_SIX = """
+import os, signal, sys
+from t2i_supcon.data import shards
+from prepare_data import main
+
+rows = []
+
+def die(row, data, resize, original=shards._with_image):
+    rows.append(row)
+    if len(rows) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(row, data, resize)
+
+shards._with_image = die
+main(sys.argv[1:])
+"""
 
 
 def jpeg(seed, size=24):
@@ -58,6 +80,9 @@ def numbered(values):
 @pytest.fixture
 def cub(tmp_path):
     """Files of CUB_200_2011.tgz and birds.zip by name; tests change them before `prepare_cub` writes the archives."""
+    resource_fork = b"\0\5\26\7"  # what a Mac packs beside a file
+    beside = {"attributes.txt": b"1 has_bill_shape::curved\n", "._attributes.txt": resource_fork, "CUB_200_2011/README": b"CUB"}
+    beside |= {"CUB_200_2011/parts/parts.txt": b"1 back\n", f"CUB_200_2011/images/{CLASSES[0]}/._Bird_0000_0.jpg": resource_fork}
     images = {
         "images.txt": numbered(f"{bird}.jpg" for bird in BIRDS),
         "classes.txt": numbered(CLASSES),
@@ -68,17 +93,26 @@ def cub(tmp_path):
     }
     texts = {f"text/{bird}.txt": "\n".join(f"a bird number {i} with word {k}" for k in range(10)).encode() for i, bird in enumerate(BIRDS)}
     train, test = [b for b in BIRDS if not b.startswith("003")], [b for b in BIRDS if b.startswith("003")]
+    texts |= {f"__MACOSX/text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork, f"text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork}
     pickles = {"birds/train/filenames.pickle": python2_pickle(train, 0), "birds/test/filenames.pickle": python2_pickle(test, 2)}
-    return {"images": {f"CUB_200_2011/{name}": data for name, data in images.items()}, "texts": texts, "pickles": pickles}
+    pickles |= {f"birds/{split}/{name}.pickle": b"(no list" for split in ("train", "test") for name in ("class_info", "char-CNN-RNN-embeddings")}
+    pickles |= {f"__MACOSX/birds/{name}": resource_fork for name in ("._text.zip", "train/._filenames.pickle", "test/._filenames.pickle")}
+    pickles["birds/.DS_Store"] = resource_fork
+    return {"images": beside | {f"CUB_200_2011/{name}": data for name, data in images.items()}, "texts": texts, "pickles": pickles}
 
 
-def prepare_cub(folder, cub, *more):
+def cub_command(folder, cub, *more):
+    """Writes the archives; gives the arguments that prepare them."""
     inner = write_zip(folder / "text.zip", cub["texts"]).read_bytes()
     write_tgz(folder / "CUB_200_2011.tgz", cub["images"])
     write_zip(folder / "birds.zip", {"birds/text.zip": inner, **cub["pickles"]})
-    out = folder / "cub"
-    main(["cub", "--images", f"{folder}/CUB_200_2011.tgz", "--captions", f"{folder}/birds.zip", "--output", str(out), "--shard-rows", "4", *more])
-    return out
+    archives = ["--images", f"{folder}/CUB_200_2011.tgz", "--captions", f"{folder}/birds.zip"]
+    return ["cub", *archives, "--output", f"{folder}/cub", "--shard-rows", "4", *more]
+
+
+def prepare_cub(folder, cub, *more):
+    main(cub_command(folder, cub, *more))
+    return folder / "cub"
 
 
 def training_batch(folder, num_classes=None):
@@ -90,8 +124,9 @@ def training_batch(folder, num_classes=None):
     return next(iter(Batches(samples, BatchSampler(StreamedRows(rows, column, 0), 4, 0, pairs=True), Collator(2, num_classes))))
 
 
-def test_cub_to_a_training_batch(tmp_path, cub):
+def test_cub_to_a_training_batch(tmp_path, cub, caplog):
     out = prepare_cub(tmp_path, cub)
+    assert caplog.text == ""  # nothing is left out
     train, test = load_rows(str(out), "train"), load_rows(str(out), "test")
     assert (len(train), len(test)) == (10, 5) and sorted(p.name for p in out.glob("train*"))[0] == "train-00000-of-00003.parquet"
     assert train.features["label"].names == CLASSES and set(train["label"]) == {0, 1} and set(test["label"]) == {2}
@@ -152,6 +187,52 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         prepare_cub(tmp_path, cub)
 
 
+def test_an_archive_mended_after_a_failed_run_is_read_anew(tmp_path, cub):
+    boxes = cub["images"]["CUB_200_2011/bounding_boxes.txt"]
+    cub["images"]["CUB_200_2011/bounding_boxes.txt"] = b"1 0 0 5 5\n"
+    with pytest.raises(SystemExit, match="image 2 is missing in bounding_boxes.txt"):
+        prepare_cub(tmp_path, cub)
+    cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes
+    assert len(load_rows(str(prepare_cub(tmp_path, cub)), "train")) == 10
+
+
+def test_a_run_ended_by_sigkill_goes_on_to_the_same_bytes(tmp_path, cub):
+    whole = prepare_cub(tmp_path, cub)
+    expected = {path.name: path.read_bytes() for path in whole.iterdir()}
+    whole.rename(tmp_path / "whole")
+    command, out = cub_command(tmp_path, cub), tmp_path / "cub"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", DIES_AT_ROW_SIX, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert {path.name for path in out.iterdir()} == {"train-00000-of-00003.parquet", "train-00001-of-00003.parquet.partial", ".work"}
+    main(command)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
+
+
+def test_what_a_killed_run_left_is_removed_and_an_upload_replaces_the_shards_there(tmp_path, cub, monkeypatch):
+    out = prepare_cub(tmp_path, cub)
+    (out / ".work" / "unpacked").mkdir(parents=True)
+    prepare_cub(tmp_path, cub)
+    assert not (out / ".work").exists()
+
+    shard = "train-00000-of-00003.parquet"
+    there = ["README.md", ".gitattributes", "train-00000-of-00009.parquet", "test-00008-of-00009.parquet", shard, "more/train.parquet"]
+    sent = []
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, *args, **options: None)
+    monkeypatch.setattr(HfApi, "_validate_yaml", lambda self, **options: None)
+    monkeypatch.setattr(HfApi, "list_repo_files", lambda self, **options: there)
+    monkeypatch.setattr(HfApi, "create_commit", lambda self, operations, **options: sent.extend(operations))
+    monkeypatch.setattr("huggingface_hub.hf_api.is_xet_available", lambda: False)
+    (out / ".work").mkdir()
+    (out / ".work" / "options.json").write_text("{}")
+    (out / "train-00000-of-00003.parquet.partial").write_bytes(b"")
+    shards.push_shards(out, "me/birds")
+    removed = {operation.path_in_repo for operation in sent if isinstance(operation, CommitOperationDelete)}
+    added = {operation.path_in_repo for operation in sent if not isinstance(operation, CommitOperationDelete)}
+    assert removed == {"train-00000-of-00009.parquet", "test-00008-of-00009.parquet"}
+    assert added == {"README.md", "manifest.json", *(path.name for path in out.glob("*.parquet"))} and shard in added
+
+
 @pytest.mark.parametrize(
     ("part", "name", "data", "message"),
     [
@@ -161,6 +242,20 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         ("images", f"CUB_200_2011/images/{BIRDS[4]}.jpg", None, f"{BIRDS[4]}.jpg is missing"),
         ("images", "CUB_200_2011/image_class_labels.txt", numbered([9] * 15), "the class 9, which classes.txt lacks"),
         ("images", "CUB_200_2011/bounding_boxes.txt", b"1 0 0 5 5\n", "image 2 is missing in bounding_boxes.txt"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 4"] * 2 + ["1 2 3"] * 13), f"image 3 .*{BIRDS[2]}.jpg.*'1 2 3' is not four"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 x"] * 15), "image 1 .*'1 2 3 x' is not four numbers"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 nan"] * 15), "image 1 .*'1 2 3 nan' has no area"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 0 5"] * 15), "bounding_boxes.txt: image 1 .*'1 2 0 5' has no area"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["24 2 5 5"] * 15), r"\.jpg .row .*box \[24.0, .* outside the image of 24 x 24 px"),
+        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 4"] * 16), "bounding_boxes.txt lists the image 16, which images.txt lacks"),
+        ("images", "CUB_200_2011/train_test_split.txt", numbered([1] * 16), "train_test_split.txt lists the image 16, which images.txt lacks"),
+        ("images", "CUB_200_2011/images.txt", numbered(f"{bird}.jpg" for bird in BIRDS) + b"3 x.jpg", "images.txt has two lines 3"),
+        (
+            "images",
+            "CUB_200_2011/images.txt",
+            numbered(f"{bird}.jpg" for bird in [*BIRDS, BIRDS[3]]),
+            f"images.txt lists .*{BIRDS[3]}.jpg twice",
+        ),
         ("images", "../escape.txt", b"", "leads out of the archive"),
         ("pickles", "birds/test/filenames.pickle", None, "--filenames-test"),
         ("pickles", "birds/test/filenames.pickle", python2_pickle([BIRDS[0]], 2), "is in both splits"),
@@ -175,6 +270,21 @@ def test_mistakes_in_cub_are_named(tmp_path, cub, part, name, data, message):
         cub[part][name] = data
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
         prepare_cub(tmp_path, cub)
+
+
+@pytest.mark.parametrize(("sides", "message"), [([1] * 12, "image 13 is missing in train_test_split.txt"), ([1, 2] * 8, "image 2 the side '2'")])
+def test_mistakes_in_the_official_split_are_named(tmp_path, cub, sides, message):
+    cub["images"]["CUB_200_2011/train_test_split.txt"] = numbered(sides[:15])
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        prepare_cub(tmp_path, cub, "--split", "official")
+
+
+def test_images_in_no_list_are_left_out_and_counted(tmp_path, cub, caplog):
+    cub["images"]["CUB_200_2011/images/003.Sooty_Albatross/Extra.jpg"] = jpeg(99)
+    cub["pickles"]["birds/train/filenames.pickle"] = python2_pickle([bird for bird in BIRDS if not bird.startswith("003")][:-2], 2)
+    out = prepare_cub(tmp_path, cub)
+    assert len(load_rows(str(out), "train")) == 8 and len(load_rows(str(out), "test")) == 5
+    assert "3 of 16 images" in caplog.text and "are left out" in caplog.text
 
 
 @pytest.fixture
@@ -197,7 +307,8 @@ def coco():
 def prepare_coco(folder, coco, *more, missing=()):
     for part in ("train2014", "val2014"):
         names = [image["file_name"] for image in coco[f"annotations/captions_{part}.json"]["images"]]
-        write_zip(folder / f"{part}.zip", {f"{part}/{name}": jpeg(i) for i, name in enumerate(names) if name not in missing})
+        files = {f"{part}/{name}": jpeg(i) for i, name in enumerate(names) if name not in missing}
+        write_zip(folder / f"{part}.zip", {**files, **{f"__MACOSX/{part}/._{name}": b"\0\5\26\7" for name in names}})
     annotations = write_zip(folder / "annotations_trainval2014.zip", {name: json.dumps(value) for name, value in coco.items()})
     images = [str(folder / "train2014.zip"), str(folder / "val2014.zip")]
     main(["coco", "--images", *images, "--annotations", str(annotations), "--output", str(folder / "coco"), *more])
@@ -223,6 +334,13 @@ def test_label_rules(tmp_path, coco, rule, expected):
     assert [by_id["COCO_train2014_000000000010"], by_id["COCO_train2014_000000000011"]] == expected
 
 
+def test_the_areas_of_a_category_add_up(tmp_path, coco):
+    """The person of 30 is the largest object; both dogs together are larger."""
+    for entry in coco["annotations/instances_train2014.json"]["annotations"]:
+        entry["area"] += 6.0 * (entry["category_id"] == 18)
+    assert {row["label"] for row in load_rows(str(prepare_coco(tmp_path, coco)), "train") if row["labels"]} == {1}
+
+
 def test_mistakes_in_coco_are_named(tmp_path, coco):
     with pytest.raises(SystemExit, match="error: .*the image COCO_val2014_000000000012.jpg of captions_val2014.json is missing"):
         prepare_coco(tmp_path, coco, missing=["COCO_val2014_000000000012.jpg"])
@@ -235,6 +353,32 @@ def test_mistakes_in_coco_are_named(tmp_path, coco):
         prepare_coco(tmp_path, coco)
     del coco["annotations/instances_val2014.json"]
     with pytest.raises(SystemExit, match="instances_val2014.json is missing"):
+        prepare_coco(tmp_path, coco)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda captions, instances: instances.pop("categories"), "instances_train2014.json: the list 'categories' is missing"),
+        (lambda captions, instances: instances.pop("annotations"), "instances_train2014.json: the list 'annotations' is missing"),
+        (lambda captions, instances: captions.update(images={}), "captions_train2014.json: the list 'images' is missing"),
+        (lambda captions, instances: instances["annotations"][2].pop("area"), "instances_train2014.json: entry 3 of 'annotations' has no 'area'"),
+        (lambda captions, instances: captions["annotations"].append(7), "captions_train2014.json: entry 26 of 'annotations' has no 'id'"),
+        (
+            lambda captions, instances: instances["annotations"][4].update(image_id=999),
+            "instances_train2014.json: annotation 4 is of the unknown image 999",
+        ),
+        (
+            lambda captions, instances: captions["annotations"][4].update(image_id=999),
+            "captions_train2014.json: annotation 4 is of the unknown image 999",
+        ),
+        (lambda captions, instances: captions["images"].append({"id": 10, "file_name": "x.jpg"}), "the images with the id 10 are 2"),
+        (lambda captions, instances: captions["images"].append({**captions["images"][0], "id": 99}), "file_name 'COCO_.*10.jpg' are 2"),
+    ],
+)
+def test_lists_of_coco_that_do_not_fit_are_named(tmp_path, coco, change, message):
+    change(coco["annotations/captions_train2014.json"], coco["annotations/instances_train2014.json"])
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
         prepare_coco(tmp_path, coco)
 
 
@@ -260,6 +404,21 @@ def test_a_folder_with_jsonl(tmp_path):
     assert rows["1.png"]["label"] == 1 and rows["1.png"]["labels"] == [1, 0] and rows["3.png"]["label"] == -1 and rows["3.png"]["labels"] == []
 
 
+def test_folders_are_compared_by_what_is_in_them(tmp_path):
+    prepare_folder(tmp_path, photo_rows())
+    photos, out = tmp_path / "photos", tmp_path / "photos" / "out"  # which lies among the photos itself
+    command = ["folder", "--images", str(photos), "--table", str(photos / "metadata.jsonl"), "--output", str(out)]
+    main(command)
+    manifest = (out / "manifest.json").stat().st_mtime_ns
+    main(command)
+    assert (out / "manifest.json").stat().st_mtime_ns == manifest
+    picture(0, size=30).save(photos / "0.png")
+    with pytest.raises(SystemExit, match="other options \\(images\\)"):
+        main(command)
+    with pytest.raises(SystemExit, match="photos: it is read and cannot be written to"):
+        main([*command[:-1], str(photos)])
+
+
 def test_a_folder_with_csv(tmp_path):
     table = "file_name,caption,label,split\n" + "".join(f'{i}.png,"one, {i}|two",x,{"test" if i < 4 else "train"}\n' for i in range(10))
     train, test = prepare_folder(tmp_path, table, "--caption-separator", "|", table="t.csv")
@@ -275,8 +434,57 @@ def test_a_folder_with_csv(tmp_path):
         ({"label": 3}, "row 4: 'label' must be a name"),
         ({"file_name": "../x.png"}, "row 4: the image ../x.png is missing"),
         ({"split": "test"}, "row 1 has no 'split'"),
+        ({"captions": ["...", "一只鸟"]}, "row 4: 3.png: it has no caption with a word of ASCII"),
+        ({"label": ["", "a"]}, "row 4: 'label' must be a name or a list of names, none of them empty"),
+        ({"file_name": ["3.png"]}, "row 4: 'file_name' must be a name"),
+        ({"file_name": "2.png"}, "row 4 gives 2.png another 'label' than row 3"),
     ],
 )
 def test_mistakes_in_a_table_are_named(tmp_path, changed, message):
     with pytest.raises(SystemExit, match=message):
         prepare_folder(tmp_path, photo_rows(**changed))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"file_name,caption,label\n0.png,one, two,a\n", "row 1 has more fields than the header; quote"),
+        (b"file_name,caption,label\n0.png," + b"x" * 200_000 + b",a\n", "row 1 is not CSV .*field larger"),
+        (b'file_name,caption,label\n0.png,"one,a\n1.png,two,a\n', "row 1 is not CSV .*unexpected end"),
+        (b"file_name,caption,label\n0.png,caf\xe9,a\n", "it is not in UTF-8"),
+        (b"file_name,caption,label,split\n0.png,one,a,train\n1.png,two,a,\n", "row 2 has no 'split' though others have one"),
+        (b"file_name,caption,label,split\n0.png,one,a,train\n0.png,two,a,test\n", "row 2 gives 0.png another 'split' than row 1"),
+    ],
+)
+def test_mistakes_in_a_csv_are_named(tmp_path, table, message):
+    (tmp_path / "t.csv").write_bytes(table)
+    for i in range(2):
+        picture(i).save(tmp_path / f"{i}.png")
+    with pytest.raises(SystemExit, match=f"^error: .*t.csv: {message}"):
+        main(["folder", "--images", str(tmp_path), "--table", str(tmp_path / "t.csv"), "--output", str(tmp_path / "own")])
+
+
+def test_rows_of_one_file_become_one_with_all_captions(tmp_path):
+    table = "file_name,caption,label\n" + "".join(f"{i}.png,caption {k} of {i},{'ab'[i % 2]}\n" for k in range(3) for i in range(10))
+    train, test = prepare_folder(tmp_path, table, "--test-share", "0.3", table="t.csv")
+    assert (len(train), len(test)) == (7, 3)
+    assert {row["image_id"]: row["captions"] for split in (train, test) for row in split} == {
+        f"{i}.png": [f"caption {k} of {i}" for k in range(3)] for i in range(10)
+    }
+
+
+def test_a_column_of_empty_splits_is_none(tmp_path):
+    prepare_folder(tmp_path, "file_name,caption,label,split\n" + "".join(f"{i}.png,one,a,\n" for i in range(10)), table="t.csv")
+    assert "0.1 of the rows drawn at random" in (tmp_path / "own" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("share", ["-0.1", "0", "1", "nan"])
+def test_shares_that_leave_a_split_empty_are_refused(tmp_path, share):
+    with pytest.raises(SystemExit, match="error: a test share of .*: it must lie between 0 and 1"):
+        prepare_folder(tmp_path, photo_rows(), "--test-share", share)
+
+
+def test_captions_without_words_are_counted(tmp_path, caplog):
+    train, test = prepare_folder(tmp_path, photo_rows(captions=["一只鸟", "...", " ", "a bird"]))
+    assert "2 captions are left out" in caplog.text
+    assert {row["image_id"]: row["captions"] for split in (train, test) for row in split}["3.png"] == ["a bird"]

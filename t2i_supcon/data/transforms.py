@@ -1,6 +1,7 @@
 """From an encoded image to the pixels of a pyramid, and to tensors in [-1, 1]."""
 
 import io
+import math
 
 import numpy as np
 import torch
@@ -33,11 +34,19 @@ def decode_image(encoded: dict | None, where: str) -> Image.Image:
 
 
 def crop_to_bbox(image: Image.Image, bbox: list[float]) -> Image.Image:
-    """Cuts the square of half-side 0.75 * max(w, h) around the centre of `bbox` (x, y, w, h in pixels), as the GAN papers do for CUB."""
+    """Cuts the square of half-side 0.75 * max(w, h) around the centre of `bbox` (x, y, w, h in pixels), as the GAN papers do for CUB.
+
+    Raises:
+        BrokenRowError: a box that is not four numbers, or nothing of the image inside the square.
+    """
+    if len(bbox) != 4 or not all(value is not None and math.isfinite(value) for value in bbox):
+        raise BrokenRowError(f"the bounding box {bbox} is not four numbers x, y, w, h")
     x, y, w, h = (int(value) for value in bbox)
     half = int(0.75 * max(w, h))
     centre_x, centre_y = (2 * x + w) // 2, (2 * y + h) // 2
     box = (max(0, centre_x - half), max(0, centre_y - half), min(image.width, centre_x + half), min(image.height, centre_y + half))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise BrokenRowError(f"the bounding box {bbox} holds nothing of the image of {image.width} x {image.height} pixels")
     return image.crop(box)
 
 
@@ -58,6 +67,9 @@ def image_pyramid(
         rng: source of the random choices; None makes the deterministic centre version used for evaluation.
         random_crop: cut the square at random from a picture 76/64 times as large.
         flip: mirror left to right with probability 1/2.
+
+    Raises:
+        BrokenRowError: see `crop_to_bbox`.
     """
     size = sizes[-1]
     if bbox is not None:

@@ -84,6 +84,14 @@ def test_a_broken_image_names_its_row(tmp_path, tokenizer):
         TrainingRows(rows, tokenizer, (8,), 0, files=shard_files(str(tmp_path / "d"), "train"))[1, 0]
 
 
+def test_a_box_outside_its_image_names_its_row(tmp_path, tokenizer):
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], boxes=[[2, 2, 9, 9], [70, 2, 9, 9]])), "train")
+    samples = TrainingRows(rows, tokenizer, (8,), 0, files=shard_files(str(tmp_path / "d"), "train"))
+    assert samples[0, 0]["images"][0].shape == (8, 8, 3)
+    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row 1: the bounding box \[70.0, 2.0, 9.0, 9.0\] holds nothing"):
+        samples[1, 0]
+
+
 @pytest.mark.parametrize(("captions", "message"), [([], "it has no caption"), (["fine", "..."], "'...' holds no word"), ([""], "'' holds no word")])
 def test_empty_captions_are_refused(tmp_path, captions, message):
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[CAPTIONS, captions])), "train")

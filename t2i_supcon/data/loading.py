@@ -4,12 +4,15 @@ A row: `image`, `captions` (list of strings), `label` (ClassLabel or id; negativ
 (x, y, w, h or null), `image_id`, `source`.
 """
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -20,6 +23,9 @@ from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels
 
 Rows = datasets.Dataset | datasets.IterableDataset
+ROWS_OF_A_STREAM = 1000  # that evaluations keep in memory unless told otherwise
+
+logger = logging.getLogger(__name__)
 
 
 def load_rows(
@@ -104,13 +110,6 @@ def name_row(files: Sequence[str], place: int | tuple[int, int]) -> str:
         else:
             number -= metadata.num_rows
     return f"row {number}" if group is None else f"shard {group}, row {number}"
-
-
-def spread_rows(rows: Rows, count: int | None) -> datasets.Dataset:
-    """`count` rows (or all, if fewer or None) with random access: evenly spaced ones or, of a stream, the first."""
-    if isinstance(rows, datasets.IterableDataset):
-        return datasets.Dataset.from_list(list(rows if count is None else rows.take(count)), features=rows.features)
-    return rows.select(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int).tolist())
 
 
 def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
@@ -205,29 +204,92 @@ class TrainingRows(torch.utils.data.Dataset):
 class EvaluationRows(torch.utils.data.Dataset):
     """Rows for evaluation: the centre of the image at one size and one fixed caption, nothing random.
 
-    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows.
+    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows. A row whose captions hold none is left out,
+    and so is, once `batches` meets it, one whose image is broken; each is logged.
+
+    Args:
+        rows: from `load_rows`; rows of a stream are kept in memory, images not decoded.
+        tokenizer: of the text encoder.
+        size: side of the images.
+        count: read so many rows, evenly spaced or, of a stream, the first; None: all, or the first `ROWS_OF_A_STREAM`.
+        files: the Parquet files of the rows, if any, to say where a broken row lies.
+        max_broken_share: share of the rows that may be left out, rounded up to whole rows.
+
+    Attributes:
+        captions: of the rows that are not left out.
 
     Raises:
-        BrokenRowError: a row none of whose captions has a known word.
+        BrokenRowError: more broken rows than allowed.
+        ValueError: a file of a stream that cannot be read; names its rows.
     """
 
-    def __init__(self, rows: datasets.Dataset, tokenizer: PreTrainedTokenizerFast, size: int):
-        self.rows = rows
+    def __init__(
+        self,
+        rows: Rows,
+        tokenizer: PreTrainedTokenizerFast,
+        size: int,
+        count: int | None = None,
+        files: Sequence[str] = (),
+        max_broken_share: float = 0.0,
+    ):
+        self.rows = _first_rows(rows, count or ROWS_OF_A_STREAM, files) if isinstance(rows, datasets.IterableDataset) else rows
         self.size = size
-        self.captions = [self._known(number, captions, tokenizer) for number, captions in enumerate(rows["captions"])]
+        self.files = files
+        self.max_broken_share = max_broken_share
+        chosen = np.linspace(0, len(self.rows) - 1, min(count or len(self.rows), len(self.rows))).round().astype(int).tolist()
+        self.total, self.broken = len(chosen), 0
+        self.captions, self._numbers = [], []  # the numbers of the rows that these captions belong to
+        for place, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
+            captions = captions or []
+            in_turn = (captions[(place + shift) % len(captions)] for shift in range(len(captions)))
+            known = next((caption for caption in in_turn if tokenizer(caption)["input_ids"]), None)
+            if known is None:
+                why = f"no word of its {len(captions)} captions is in the vocabulary"
+                self._count_broken(f"{name_row(files, number)} ({self.rows[number]['image_id']}): {why}")
+            else:
+                self.captions.append(known)
+                self._numbers.append(number)
 
-    def _known(self, number: int, captions: list[str], tokenizer: PreTrainedTokenizerFast) -> str:
-        for shift in range(len(captions)):
-            caption = captions[(number + shift) % len(captions)]
-            if tokenizer(caption)["input_ids"]:
-                return caption
-        raise BrokenRowError(f"row {number} ({self.rows[number]['image_id']}): no word of its {len(captions)} captions is in the vocabulary")
+    def _count_broken(self, what: str) -> None:
+        self.broken += 1
+        if not self.max_broken_share:
+            raise BrokenRowError(what)
+        logger.warning("row left out of evaluations, number %d of %d: %s", self.broken, self.total, what)
+        if self.broken > math.ceil(self.max_broken_share * self.total):
+            raise BrokenRowError(
+                f"{self.broken} broken rows among the {self.total} of evaluations, more than data.max_broken_share {self.max_broken_share:g} "
+                f"allows; the last: {what}"
+            )
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._numbers)
 
-    def __getitem__(self, number: int) -> torch.Tensor:
+    def __getitem__(self, place: int) -> torch.Tensor:
         """The image of a row, (3, S, S) in [-1, 1]."""
-        row = self.rows[number]
-        image = decode_image(row["image"], f"row {number} ({row['image_id']})")
+        row = self.rows[self._numbers[place]]
+        image = decode_image(row["image"], row["image_id"])
         return scale_pixels(image_pyramid(image, (self.size,), row["bbox"])[0])
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """Yields the images of all rows, `size` at once, (B, 3, S, S). Rows with a broken image drop out, of `captions` too."""
+        start = 0
+        while start < len(self):
+            images = []
+            while len(images) < size and start + len(images) < len(self):
+                place = start + len(images)
+                try:
+                    images.append(self[place])
+                except BrokenRowError as error:
+                    self._count_broken(f"{name_row(self.files, self._numbers[place])}: {error}")
+                    del self._numbers[place], self.captions[place]
+            start += len(images)
+            if images:
+                yield torch.stack(images)
+
+
+def _first_rows(rows: datasets.IterableDataset, count: int, files: Sequence[str]) -> datasets.Dataset:
+    try:
+        return datasets.Dataset.from_list(list(rows.take(count)), features=rows.features)
+    except (OSError, pa.ArrowException):
+        check_shards(files)
+        raise

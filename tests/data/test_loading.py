@@ -1,5 +1,7 @@
 """Rows from disk, and the embedded data."""
 
+import re
+
 import datasets
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,10 @@ from t2i_supcon.data import (
     TrainingRows,
     build_tokenizer,
     check_captions,
+    image_pyramid,
     load_rows,
+    loading,
+    scale_pixels,
     shard_files,
 )
 
@@ -75,6 +80,51 @@ def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
     assert EvaluationRows(rows, build_tokenizer(["red blue"], 5), 8).captions == ["red", "blue"]
     with pytest.raises(BrokenRowError, match=r"row 0 \(train-0\): no word of its 3 captions"):
         EvaluationRows(rows, build_tokenizer(["green"], 5), 8)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Twenty rows; the image of row 3 is broken, row 8 has no known word, row 12 no caption and the box of row 15 no pixel."""
+    images, captions, boxes = [encoded(picture(i)) for i in range(20)], [[CAPTIONS[i % 4]] for i in range(20)], [None] * 20
+    images[3], captions[8], captions[12], boxes[15] = images[3][:60], ["zebra", "zebu"], [], [90.0, 0.0, 5.0, 5.0]
+    return str(write_dataset(tmp_path / "damaged", [0] * 20, captions=captions, images=images, boxes=boxes))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_allowed_share_is_left_out_of_evaluations(damaged, tokenizer, streaming, caplog):
+    rows, files = load_rows(damaged, "train", streaming=streaming), shard_files(damaged, "train")
+    evaluation = EvaluationRows(rows, tokenizer, 8, files=files, max_broken_share=0.2)
+    images = torch.cat(list(evaluation.batches(7)))
+    whole = [i for i in range(20) if i not in (3, 8, 12, 15)]
+    assert evaluation.captions == [CAPTIONS[i % 4] for i in whole] and len(evaluation) == len(images) == 16
+    for image, number in zip(images, whole):
+        assert torch.equal(image, scale_pixels(image_pyramid(picture(number), (8,))[0]))
+    assert [re.search(r"train-00000-of-00001.parquet, row (\d+)", message)[1] for message in caplog.messages] == ["8", "12", "3", "15"]
+    assert torch.equal(torch.cat(list(evaluation.batches(100))), images) and len(caplog.messages) == 4  # what is left out stays out
+
+
+def test_more_broken_rows_than_allowed_end_an_evaluation(damaged, tokenizer):
+    rows, files = load_rows(damaged, "train"), shard_files(damaged, "train")
+    with pytest.raises(BrokenRowError, match=r"^train-00000-of-00001.parquet, row 8 \(train-8\): no word of its 2 captions"):
+        EvaluationRows(rows, tokenizer, 8, files=files)
+    with pytest.raises(BrokenRowError, match=r"^train-00000-of-00001.parquet, row 3: train-3: the image cannot be decoded"):
+        list(EvaluationRows(rows.select(range(8)), tokenizer, 8, files=files).batches(4))
+    with pytest.raises(BrokenRowError, match="^4 broken rows among the 20 of evaluations, more than data.max_broken_share 0.15 allows.*row 15"):
+        list(EvaluationRows(rows, tokenizer, 8, files=files, max_broken_share=0.15).batches(4))
+
+
+def test_rows_for_evaluation_are_spread_and_of_a_stream_the_first(tmp_path, tokenizer, monkeypatch):
+    images = [encoded(picture(i)) for i in range(9)]
+    images[4] = b"broken"
+    folder = str(write_dataset(tmp_path / "d", [0] * 9, images=images, row_group=2))
+    files = shard_files(folder, "train")
+    with pytest.raises(BrokenRowError, match="row 4: train-4: the image"):  # counted in the file, not among the rows chosen
+        list(EvaluationRows(load_rows(folder, "train"), tokenizer, 8, 3, files).batches(3))
+    monkeypatch.setattr(loading, "ROWS_OF_A_STREAM", 3)
+    stream = load_rows(folder, "train", streaming=True)
+    for count, expected in ((None, 3), (4, 4), (30, 9)):
+        evaluation = EvaluationRows(stream, tokenizer, 8, count, files)
+        assert len(evaluation) == expected and torch.equal(evaluation[1], scale_pixels(image_pyramid(picture(1), (8,))[0]))
 
 
 def test_a_broken_image_names_its_row(tmp_path, tokenizer):

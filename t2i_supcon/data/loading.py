@@ -4,8 +4,11 @@ A row: `image`, `captions` (list of strings), `label` (ClassLabel or id; negativ
 (x, y, w, h or null), `image_id`, `source`.
 """
 
+import glob
 import logging
 import math
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from . import emoji
 from .columns import Columns, to_schema
+from .shards import MANIFEST, WORK
 from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels
 
@@ -47,19 +51,24 @@ def load_rows(
         streaming: read rows in order when they are asked for; otherwise, with random access.
 
     Raises:
-        FileNotFoundError: no data of that name or split.
+        FileNotFoundError: no data of that name or split, or a part of its shards only.
         ValueError: a column that is not there or of the wrong type, or a shard that cannot be read; names file and rows.
     """
-    files = shard_files(name, split)
+    whole, part = _whole_and_part(split)
+    if part and streaming:
+        raise ValueError(f"data {name!r}: a stream has no parts such as {split!r}; name a whole split, or set streaming to false")
+    files = shard_files(name, whole)
+    _check_complete(_folder(name), files)
     try:
         if files:
-            rows = datasets.load_dataset("parquet", data_files={"rows": files}, split="rows", streaming=streaming)
+            rows = datasets.load_dataset("parquet", data_files={"rows": files}, split="rows" + part, streaming=streaming)
         else:
-            rows = datasets.load_dataset(_known_place(name, split), config, split=split, revision=revision, streaming=streaming)
+            _check_split(_folder(name), whole)
+            rows = datasets.load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(f"data {name!r}: {error}; name the embedded data 'emoji', a folder, or a dataset of the Hub") from error
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        check_shards(files)
+        check_shards(files or [str(path) for path in sorted(_folder(name).glob("*.parquet"))])
         raise ValueError(f"data {name!r}, split {split!r}: {error.__cause__ or error}") from error
     if streaming:
         rows = rows.reshard()
@@ -67,15 +76,49 @@ def load_rows(
 
 
 def shard_files(name: str, split: str) -> list[str]:
-    """The Parquet shards of a split of the embedded data or of a prepared folder; none for data of other kinds."""
-    folder = emoji.FOLDER if name == "emoji" else Path(name)
-    return sorted(str(path) for path in folder.glob(f"{split}-*.parquet"))
+    """The Parquet shards of a split of the embedded data or of a prepared folder.
+
+    None for data of other kinds, and for a part of a split, as its rows have numbers of their own.
+    """
+    return sorted(str(path) for path in _folder(name).glob(f"{glob.escape(split)}-*.parquet"))
 
 
-def _known_place(name: str, split: str) -> str:
-    if Path(name).is_dir() and next(Path(name).glob("*.parquet"), None):
-        raise FileNotFoundError(f"no file {split}-*.parquet in {name}")
-    return name
+def _folder(name: str) -> Path:
+    return emoji.FOLDER if name == "emoji" else Path(name)
+
+
+def _whole_and_part(split: str) -> tuple[str, str]:
+    """A split's name, and the "[...]" behind it if only a part is wanted."""
+    name, bracket, part = split.partition("[")
+    return name, bracket + part
+
+
+def _check_complete(folder: Path, files: list[str]) -> None:
+    """Refuses a folder that is still being prepared, and shards named "-00000-of-00003" of which some are missing."""
+    if (folder / WORK).exists() and not (folder / MANIFEST).exists():
+        raise FileNotFoundError(f"the preparation of {folder} is unfinished: give its command again, which goes on where it stopped")
+    sets = defaultdict(set)
+    for match in filter(None, (re.fullmatch(r"(.*)-(\d+)-of-(\d+)", Path(path).stem) for path in files)):
+        sets[match[1], match[3]].add(int(match[2]))
+    for (split, count), found in sets.items():
+        if len(found) < int(count):
+            first = min(set(range(int(count))) - found)
+            raise FileNotFoundError(
+                f"{folder}: {int(count) - len(found)} of the {int(count)} shards of {split!r} are missing, the first: "
+                f"{split}-{first:0{len(count)}d}-of-{count}.parquet; restore them, or prepare the data again"
+            )
+    if len({split for split, _ in sets}) < len(sets):
+        raise FileNotFoundError(
+            f"{folder} holds the shards of several preparations ({', '.join('-of-'.join(key) for key in sets)}); keep those of one"
+        )
+
+
+def _check_split(folder: Path, split: str) -> None:
+    """Refuses a split that a folder of Parquet files lacks, before all others are read for nothing."""
+    if next(folder.glob("*.parquet"), None):
+        known = datasets.get_dataset_split_names(str(folder))
+        if split not in known:
+            raise FileNotFoundError(f"no file {split}-*.parquet in {folder}; it holds {', '.join(known)}")
 
 
 def check_shards(files: list[str]) -> None:

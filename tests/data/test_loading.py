@@ -1,6 +1,7 @@
 """Rows from disk, and the embedded data."""
 
 import re
+import shutil
 
 import datasets
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from t2i_supcon.data import (
     BrokenRowError,
     Collator,
     EvaluationRows,
+    Source,
     StreamedRows,
     TrainingRows,
     build_tokenizer,
@@ -19,6 +21,8 @@ from t2i_supcon.data import (
     image_pyramid,
     load_rows,
     loading,
+    make_row,
+    prepare,
     scale_pixels,
     shard_files,
 )
@@ -158,6 +162,72 @@ def test_missing_files_splits_and_columns_are_named(tmp_path, tiny_data):
     for streaming in (False, True):
         with pytest.raises(ValueError, match="no column 'captions' for captions; found image, text"):
             load_rows(str(tmp_path), "train", streaming=streaming)
+
+
+def test_an_unfinished_preparation_and_missing_shards_are_refused(tmp_path):
+    files = {f"{i}.png": encoded(picture(i)) for i in range(5)}
+    rows = [make_row(name, [CAPTIONS[0]], [0], 0, name, "drawn") for name in files]
+
+    def prepare_rows(read):
+        prepare(lambda _: Source("Drawn", "free", "none", ["a"], {"train": rows, "test": rows[:2]}, read), tmp_path / "d", {}, shard_rows=2)
+
+    reads = []
+
+    def killed(name):
+        reads.append(name)
+        if len(reads) == 4:
+            raise KeyboardInterrupt
+        return files[name]
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_rows(killed)
+    assert [path.name for path in (tmp_path / "d").glob("*.parquet")] == ["train-00000-of-00003.parquet"]
+    for split in ("train", "test"):
+        with pytest.raises(FileNotFoundError, match="^the preparation of .*/d is unfinished: give its command again"):
+            load_rows(str(tmp_path / "d"), split)
+    prepare_rows(files.get)
+    assert len(load_rows(str(tmp_path / "d"), "train")) == 5
+    (tmp_path / "d" / "train-00001-of-00003.parquet").unlink()
+    for streaming in (False, True):
+        with pytest.raises(FileNotFoundError, match="1 of the 3 shards of 'train' are missing, the first: train-00001-of-00003.parquet"):
+            load_rows(str(tmp_path / "d"), "train", streaming=streaming)
+    assert len(load_rows(str(tmp_path / "d"), "test")) == 2
+    prepare_rows(files.get)
+    assert len(load_rows(str(tmp_path / "d"), "train")) == 5
+    write_dataset(tmp_path / "d", [0, 0])
+    with pytest.raises(FileNotFoundError, match="shards of several preparations .train-of-00001, train-of-00003.; keep those of one"):
+        load_rows(str(tmp_path / "d"), "train")
+
+
+def test_parts_of_splits_and_folders_of_other_parquet_names(tmp_path):
+    prepared = write_dataset(tmp_path / "prepared", [0, 1] * 5)
+    write_dataset(tmp_path / "prepared", [0], "test")
+    (tmp_path / "named").mkdir()
+    for split in ("train", "test"):
+        shutil.copy(prepared / f"{split}-00000-of-00001.parquet", tmp_path / "named" / f"{split}.parquet")
+    for folder in ("prepared", "named"):
+        name = str(tmp_path / folder)
+        assert load_rows(name, "train[20%:50%]")["image_id"] == ["train-2", "train-3", "train-4"]
+        assert len(load_rows(name, "train")) == len(list(load_rows(name, "train", streaming=True))) == 10 and len(load_rows(name, "test")) == 1
+        with pytest.raises(FileNotFoundError, match=f"no file valid-.*{folder}; it holds train, test"):
+            load_rows(name, "valid[:50%]")
+        with pytest.raises(ValueError, match=r"a stream has no parts such as 'train\[:5\]'; name a whole split"):
+            load_rows(name, "train[:5]", streaming=True)
+    assert len(load_rows("emoji", "test[:100]")) == 100
+    with pytest.raises(FileNotFoundError, match="'emoji': no file valid-"):
+        load_rows("emoji", "valid")
+    (tmp_path / "named" / "train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="named/train.parquet: it is no whole Parquet file"):
+        load_rows(str(tmp_path / "named"), "train")
+
+
+def test_a_broken_row_of_a_part_is_told_by_its_id(tmp_path, tokenizer):
+    images = [encoded(picture(i)) for i in range(4)]
+    images[3] = b"broken"
+    name = str(write_dataset(tmp_path / "d", [0] * 4, images=images))
+    samples = TrainingRows(load_rows(name, "train[2:]"), tokenizer, (8,), 0, files=shard_files(name, "train[2:]"))
+    with pytest.raises(BrokenRowError, match="^row 1: train-3: the image"):  # 1 in the part; in the file it is row 3
+        samples[1, 0]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -166,7 +166,7 @@ def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
         BrokenRowError: names the first such row.
     """
     for number, (image_id, captions) in enumerate(zip(rows["image_id"], rows["captions"])):
-        wrong = [caption for caption in captions if not split_words(caption)]
+        wrong = [caption for caption in captions or () if not split_words(caption or "")]
         if wrong or not captions:
             what = f"the caption {wrong[0]!r} holds no word" if wrong else "it has no caption"
             raise BrokenRowError(f"{name_row(files, number)}: {image_id}: {what}")
@@ -285,7 +285,7 @@ class EvaluationRows(torch.utils.data.Dataset):
         for place, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
             captions = captions or []
             in_turn = (captions[(place + shift) % len(captions)] for shift in range(len(captions)))
-            known = next((caption for caption in in_turn if tokenizer(caption)["input_ids"]), None)
+            known = next((caption for caption in in_turn if caption and tokenizer(caption)["input_ids"]), None)
             if known is None:
                 why = f"no word of its {len(captions)} captions is in the vocabulary"
                 self._count_broken(f"{name_row(files, number)} ({self.rows[number]['image_id']}): {why}")

@@ -79,6 +79,14 @@ def test_collate_pads_and_marks_real_words(tiny_data, tokenizer):
     assert Collator(2, num_classes=4)([samples[n, n] for n in range(2)]).labels.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
 
 
+def test_labels_without_a_name_are_refused_in_a_batch(tiny_data, tokenizer):
+    sample = TrainingRows(load_rows(str(tiny_data), "train"), tokenizer, (8,), 0)[0, 0]
+    several = [{**sample, "labels": labels} for labels in ([2, 0], [-1], None, [1])]
+    assert Collator(2, num_classes=3)(several).labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    with pytest.raises(ValueError, match=r"has the labels \(2, 0\), but the data names 2 only"):
+        Collator(2, num_classes=2)(several)
+
+
 def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[["unseen", "red", "blue"], ["red", "zzz", "blue"]])), "train")
     assert EvaluationRows(rows, build_tokenizer(["red blue"], 5), 8).captions == ["red", "blue"]

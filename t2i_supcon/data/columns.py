@@ -22,7 +22,7 @@ class Columns:
         captions: a string or a list of strings.
         label: class id or name, or null; None for data without labels.
         labels: all ids or names of a row; where there is no such column, the one of `label`. With `label` None, the first is the label.
-        bbox: (x, y, w, h) in pixels of the object to cut out, or null.
+        bbox: (x, y, w, h) of the object to cut out, in pixels of the upright picture, or null.
         image_id: tells rows apart in messages; where there is no such column, the number of the row.
     """
 

@@ -2,12 +2,14 @@
 
 import io
 import math
+from contextlib import suppress
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
+HOLD_ORIENTATION = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # PIL's names of what may tell how a picture is held
 OVERSIZE = 76 / 64  # AttnGAN resizes to 76/64 of the size it then crops at random
 
 
@@ -16,21 +18,28 @@ class BrokenRowError(ValueError):
 
 
 def decode_image(encoded: dict | None, where: str) -> Image.Image:
-    """Decodes an undecoded `datasets.Image` value to RGB, transparent pixels on white.
+    """Decodes an undecoded `datasets.Image` value to RGB, upright, transparent pixels on white.
 
     Raises:
-        BrokenRowError: missing or undecodable bytes; `where` names the row in the message.
+        BrokenRowError: missing or undecodable bytes; `where` names the row in the message, which also has the file's name if there is one.
     """
     if encoded is None or (encoded["bytes"] is None and encoded["path"] is None):
         raise BrokenRowError(f"{where}: it has no image")
     try:
         image = Image.open(io.BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else encoded["path"])
+        image.load()
+        if image.info.keys() & HOLD_ORIENTATION:
+            with suppress(Exception):  # from damaged EXIF data, which say nothing about whole pixels
+                ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):  # which PIL would clip to 8 bits
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BrokenRowError(f"{where}: the image cannot be decoded ({error})") from error
+    except Exception as error:  # PIL's readers of the many formats answer damage with as many kinds of errors
+        name = f"image {encoded['path']}" if encoded["path"] else "image"
+        raise BrokenRowError(f"{where}: the {name} cannot be decoded ({error})") from error
 
 
 def crop_to_bbox(image: Image.Image, bbox: list[float]) -> Image.Image:
@@ -63,7 +72,7 @@ def image_pyramid(
     Args:
         image: RGB.
         sizes: from low to high; lower ones are bilinear reductions of the highest.
-        bbox: (x, y, w, h) of the object to cut out first, or None.
+        bbox: (x, y, w, h) of the object to cut out first, or None; in pixels of the upright picture.
         rng: source of the random choices; None makes the deterministic centre version used for evaluation.
         random_crop: cut the square at random from a picture 76/64 times as large.
         flip: mirror left to right with probability 1/2.

@@ -100,6 +100,7 @@ def write_dataset(
     captions: list[list[str]] | None = None,
     images: list[bytes] | None = None,
     row_group: int = 1000,
+    boxes: list[list[float] | None] | None = None,
 ) -> Path:
     """Writes one Parquet shard in the row schema, drawn pictures and all; `labels` of a row are one or several, of which the first is `label`."""
     n = len(labels)
@@ -110,7 +111,7 @@ def write_dataset(
         "captions": captions or [[CAPTIONS[i % len(CAPTIONS)], CAPTIONS[(i + 1) % len(CAPTIONS)]] for i in range(n)],
         "label": [several[0] if several else -1 for several in own],
         "labels": own,
-        "bbox": [None] * n,
+        "bbox": boxes or [None] * n,
         "image_id": [f"{split}-{i}" for i in range(n)],
         "source": ["drawn"] * n,
     }

@@ -8,7 +8,7 @@ from .columns import Columns
 from .cub import read_cub
 from .emoji import read_emoji
 from .folder import read_folder
-from .loading import EvaluationRows, TrainingRows, check_captions, load_rows, shard_files, spread_rows
+from .loading import EvaluationRows, TrainingRows, check_captions, load_rows, shard_files
 from .pairing import BatchSampler, IndexedRows
 from .shards import Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
@@ -46,7 +46,6 @@ __all__ = [
     "scale_pixels",
     "shard_files",
     "split_words",
-    "spread_rows",
     "to_pil",
     "word_tokenizer",
 ]

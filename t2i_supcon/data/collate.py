@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .pairing import own_labels
 from .transforms import BrokenRowError, scale_pixels
 
 
@@ -54,6 +55,9 @@ class Collator:
     Args:
         num_views: 2 for batches of pairs, 1 for independent rows.
         num_classes: makes multi-hot labels (N, C) of all of a row's labels; None keeps the single class id.
+
+    Raises:
+        ValueError: a label beyond `num_classes`.
     """
 
     def __init__(self, num_views: int, num_classes: int | None = None):
@@ -94,5 +98,8 @@ class Collator:
             return torch.tensor([sample["label"] for sample in samples])
         multi_hot = torch.zeros(len(samples), self.num_classes, dtype=torch.long)
         for row, sample in enumerate(samples):
-            multi_hot[row, sample["labels"]] = 1
+            own = own_labels(sample["labels"] or ())
+            if max(own, default=-1) >= self.num_classes:
+                raise ValueError(f"the row of the caption {sample['caption']!r} has the labels {own}, but the data names {self.num_classes} only")
+            multi_hot[row, list(own)] = 1
         return multi_hot

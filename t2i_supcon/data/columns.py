@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import datasets
+import pyarrow.compute as pc
 
 from .shards import row_features
 
@@ -21,7 +22,7 @@ class Columns:
         captions: a string or a list of strings.
         label: class id or name, or null; None for data without labels.
         labels: all ids or names of a row; where there is no such column, the one of `label`. With `label` None, the first is the label.
-        bbox: (x, y, w, h) in pixels of the object to cut out, or null.
+        bbox: (x, y, w, h) of the object to cut out, in pixels of the upright picture, or null.
         image_id: tells rows apart in messages; where there is no such column, the number of the row.
     """
 
@@ -39,9 +40,11 @@ def to_schema(rows: datasets.Dataset | datasets.IterableDataset, columns: Column
     Labels that are not a `ClassLabel` are read once to number them: names, or numbers as they are written, in sorted order.
 
     Raises:
-        ValueError: a column that is not there, or values that are no captions or labels; `where` begins the message.
+        ValueError: a column that is not there or of another kind, or values that are no captions or labels; `where` begins the message.
     """
-    features = rows.features or rows._resolve_features().features  # a stream may know them only after its first rows
+    if rows.features is None:
+        rows = rows._resolve_features()  # a stream may know them only after its first rows
+    features = rows.features
     used = {}
     for name in COLUMNS:
         column = getattr(columns, name)
@@ -53,15 +56,17 @@ def to_schema(rows: datasets.Dataset | datasets.IterableDataset, columns: Column
                 )
             column = None
         used[name] = column
+    _check_kinds(features, used, where)
     kept = {path.split(".")[0] for path in used.values() if path}
     rows = rows.cast_column(used["image"], datasets.Image(decode=False)).select_columns(sorted(kept))
     names = next((f.names for name in ("label", "labels") if (f := _class_label(_feature(features, used[name]))) is not None), None)
-    if names is not None and all(used[name] == name for name in COLUMNS) and isinstance(features["captions"], datasets.List):
+    if names is not None and all(used[name] == name for name in COLUMNS) and _in_schema(rows, features, len(names)):
         return rows.select_columns(list(COLUMNS))
-    ids = None
     if names is None:
         names = _label_names(rows, used)
         ids = {name: number for number, name in enumerate(names)}
+    else:
+        ids = {str(number): number for number in range(len(names))}
     schema = {name: feature for name, feature in row_features(names).items() if name in COLUMNS}
     convert = partial(_schema_row, used={name: path for name, path in used.items() if name != "image"}, ids=ids, where=where)
     if used["image"] != "image":
@@ -87,6 +92,59 @@ def _feature(features, path: str | None):
     return features if path else None
 
 
+def _check_kinds(features, used: dict, where: str) -> None:
+    """Refuses columns whose type alone says that they hold something else; captions are looked at row by row."""
+    for name, path in used.items():
+        if path and name != "image" and path.split(".")[0] == used["image"]:
+            raise ValueError(f"{where}: the column {used['image']!r} is named for image and for {name}; images need a column of their own")
+    kinds = {
+        "image": (_holds_images, "images, encoded images or paths of image files"),
+        "label": (_holds_labels, "class ids or names, or lists of them"),
+        "labels": (_holds_labels, "class ids or names, or lists of them"),
+        "bbox": (_holds_boxes, "lists of the numbers x, y, w, h"),
+    }
+    for name, (fits, wanted) in kinds.items():
+        feature = _feature(features, used[name])
+        if feature is not None and not fits(feature):
+            raise ValueError(f"{where}: the column {used[name]!r} for {name} holds {feature}; it must hold {wanted}")
+
+
+def _holds_images(feature) -> bool:
+    if isinstance(feature, datasets.Value):
+        return feature.dtype in ("string", "large_string", "binary", "large_binary", "null")
+    return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"})
+
+
+def _holds_labels(feature) -> bool:
+    feature = getattr(feature, "feature", feature)  # of a list
+    return isinstance(feature, (datasets.Value, datasets.ClassLabel, datasets.Json)) and getattr(feature, "dtype", "") not in (
+        "binary",
+        "large_binary",
+    )
+
+
+def _holds_boxes(feature) -> bool:
+    inner = getattr(feature, "feature", None)
+    if inner is None:
+        return isinstance(feature, datasets.Value) and feature.dtype == "null"
+    return isinstance(inner, datasets.Value) and inner.dtype.startswith(("int", "uint", "float", "null"))
+
+
+def _in_schema(rows: datasets.Dataset | datasets.IterableDataset, features, num_labels: int) -> bool:
+    """Whether rows whose columns have the schema's names need no conversion; of a stream, only the types can tell."""
+    lists = (("captions", "string"), ("labels", "int64"))
+    if not all(isinstance(features[name], datasets.List) and getattr(features[name].feature, "dtype", None) == dtype for name, dtype in lists):
+        return False
+    if isinstance(rows, datasets.IterableDataset):
+        return True
+    captions, labels = (rows.data.column(name) for name, _ in lists)
+    ids = pc.list_flatten(labels)
+    if captions.null_count or labels.null_count or pc.list_flatten(captions).null_count or ids.null_count:
+        return False
+    bounds = pc.min_max(ids)
+    return not len(ids) or (bounds["min"].as_py() >= 0 and bounds["max"].as_py() < num_labels)
+
+
 def _class_label(feature) -> datasets.ClassLabel | None:
     feature = getattr(feature, "feature", feature)  # of a list
     return feature if isinstance(feature, datasets.ClassLabel) else None
@@ -94,7 +152,7 @@ def _class_label(feature) -> datasets.ClassLabel | None:
 
 def _value(row: dict, path: str | None):
     for part in path.split(".") if path else ():
-        row = [item[part] for item in row] if isinstance(row, list) else row[part]
+        row = [item and item[part] for item in row] if isinstance(row, list) else row and row[part]  # null stays null
     return row if path else None
 
 
@@ -106,24 +164,31 @@ def _label_names(rows: Iterable[dict], used: dict) -> list[str]:
 
 
 def _labels_of(row: dict, paths: list[str | None]) -> Iterator[int | str]:
-    """The labels in these columns; null, the empty name and negative numbers are none."""
+    """The labels in these columns; null, nan, the empty name and negative numbers are none."""
     for path in paths:
         value = _value(row, path)
         for label in value if isinstance(value, list) else [value]:
-            if label is not None and label != "" and not (isinstance(label, int) and label < 0):
+            if isinstance(label, float) and label.is_integer():
+                label = int(label)  # whole numbers of which some are missing are read as floats
+            if label is not None and label == label and label != "" and not (isinstance(label, int) and label < 0):
                 yield label
 
 
-def _schema_row(row: dict, number: int, used: dict, ids: dict[str, int] | None, where: str) -> dict:
-    """All of a row but its image. `ids` are the numbers of label names; None: the labels are numbers of a `ClassLabel` already."""
+def _schema_row(row: dict, number: int, used: dict, ids: dict[str, int], where: str) -> dict:
+    """All of a row but its image. `ids` are the numbers of labels as they are written; a null among captions becomes an empty one."""
     captions = _value(row, used["captions"])
     captions = [captions] if isinstance(captions, str) else captions or []
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+    if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
         raise ValueError(f"{where}, row {number}: the column {used['captions']!r} holds no caption or list of captions but {captions!r}")
-    label, labels = ([label if ids is None else ids[str(label)] for label in _labels_of(row, [used[name]])] for name in ("label", "labels"))
+    try:
+        label, labels = ([ids[str(label)] for label in _labels_of(row, [used[name]])] for name in ("label", "labels"))
+    except KeyError as error:
+        raise ValueError(
+            f"{where}, row {number}: the label {error.args[0]} is none of the {len(ids)} that the data names; its column can be null"
+        ) from None
     image_id = _value(row, used["image_id"])
     return {
-        "captions": captions,
+        "captions": [caption or "" for caption in captions],
         "label": (label or labels or [-1])[0],
         "labels": sorted(set(labels or label)),
         "bbox": _value(row, used["bbox"]),

@@ -4,22 +4,32 @@ A row: `image`, `captions` (list of strings), `label` (ClassLabel or id; negativ
 (x, y, w, h or null), `image_id`, `source`.
 """
 
-from collections.abc import Sequence
+import glob
+import logging
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from . import emoji
 from .columns import Columns, to_schema
+from .shards import MANIFEST, WORK
 from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image, image_pyramid, or_error, scale_pixels
 
 Rows = datasets.Dataset | datasets.IterableDataset
+ROWS_OF_A_STREAM = 1000  # that evaluations keep in memory unless told otherwise
+
+logger = logging.getLogger(__name__)
 
 
 def load_rows(
@@ -41,19 +51,24 @@ def load_rows(
         streaming: read rows in order when they are asked for; otherwise, with random access.
 
     Raises:
-        FileNotFoundError: no data of that name or split.
+        FileNotFoundError: no data of that name or split, or a part of its shards only.
         ValueError: a column that is not there or of the wrong type, or a shard that cannot be read; names file and rows.
     """
-    files = shard_files(name, split)
+    whole, part = _whole_and_part(split)
+    if part and streaming:
+        raise ValueError(f"data {name!r}: a stream has no parts such as {split!r}; name a whole split, or set streaming to false")
+    files = shard_files(name, whole)
+    _check_complete(_folder(name), files)
     try:
         if files:
-            rows = datasets.load_dataset("parquet", data_files={"rows": files}, split="rows", streaming=streaming)
+            rows = datasets.load_dataset("parquet", data_files={"rows": files}, split="rows" + part, streaming=streaming)
         else:
-            rows = datasets.load_dataset(_known_place(name, split), config, split=split, revision=revision, streaming=streaming)
+            _check_split(_folder(name), whole)
+            rows = datasets.load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(f"data {name!r}: {error}; name the embedded data 'emoji', a folder, or a dataset of the Hub") from error
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        check_shards(files)
+        check_shards(files or [str(path) for path in sorted(_folder(name).glob("*.parquet"))])
         raise ValueError(f"data {name!r}, split {split!r}: {error.__cause__ or error}") from error
     if streaming:
         rows = rows.reshard()
@@ -61,15 +76,49 @@ def load_rows(
 
 
 def shard_files(name: str, split: str) -> list[str]:
-    """The Parquet shards of a split of the embedded data or of a prepared folder; none for data of other kinds."""
-    folder = emoji.FOLDER if name == "emoji" else Path(name)
-    return sorted(str(path) for path in folder.glob(f"{split}-*.parquet"))
+    """The Parquet shards of a split of the embedded data or of a prepared folder.
+
+    None for data of other kinds, and for a part of a split, as its rows have numbers of their own.
+    """
+    return sorted(str(path) for path in _folder(name).glob(f"{glob.escape(split)}-*.parquet"))
 
 
-def _known_place(name: str, split: str) -> str:
-    if Path(name).is_dir() and next(Path(name).glob("*.parquet"), None):
-        raise FileNotFoundError(f"no file {split}-*.parquet in {name}")
-    return name
+def _folder(name: str) -> Path:
+    return emoji.FOLDER if name == "emoji" else Path(name)
+
+
+def _whole_and_part(split: str) -> tuple[str, str]:
+    """A split's name, and the "[...]" behind it if only a part is wanted."""
+    name, bracket, part = split.partition("[")
+    return name, bracket + part
+
+
+def _check_complete(folder: Path, files: list[str]) -> None:
+    """Refuses a folder that is still being prepared, and shards named "-00000-of-00003" of which some are missing."""
+    if (folder / WORK).exists() and not (folder / MANIFEST).exists():
+        raise FileNotFoundError(f"the preparation of {folder} is unfinished: give its command again, which goes on where it stopped")
+    sets = defaultdict(set)
+    for match in filter(None, (re.fullmatch(r"(.*)-(\d+)-of-(\d+)", Path(path).stem) for path in files)):
+        sets[match[1], match[3]].add(int(match[2]))
+    for (split, count), found in sets.items():
+        if len(found) < int(count):
+            first = min(set(range(int(count))) - found)
+            raise FileNotFoundError(
+                f"{folder}: {int(count) - len(found)} of the {int(count)} shards of {split!r} are missing, the first: "
+                f"{split}-{first:0{len(count)}d}-of-{count}.parquet; restore them, or prepare the data again"
+            )
+    if len({split for split, _ in sets}) < len(sets):
+        raise FileNotFoundError(
+            f"{folder} holds the shards of several preparations ({', '.join('-of-'.join(key) for key in sets)}); keep those of one"
+        )
+
+
+def _check_split(folder: Path, split: str) -> None:
+    """Refuses a split that a folder of Parquet files lacks, before all others are read for nothing."""
+    if next(folder.glob("*.parquet"), None):
+        known = datasets.get_dataset_split_names(str(folder))
+        if split not in known:
+            raise FileNotFoundError(f"no file {split}-*.parquet in {folder}; it holds {', '.join(known)}")
 
 
 def check_shards(files: list[str]) -> None:
@@ -106,13 +155,6 @@ def name_row(files: Sequence[str], place: int | tuple[int, int]) -> str:
     return f"row {number}" if group is None else f"shard {group}, row {number}"
 
 
-def spread_rows(rows: Rows, count: int | None) -> datasets.Dataset:
-    """`count` rows (or all, if fewer or None) with random access: evenly spaced ones or, of a stream, the first."""
-    if isinstance(rows, datasets.IterableDataset):
-        return datasets.Dataset.from_list(list(rows if count is None else rows.take(count)), features=rows.features)
-    return rows.select(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int).tolist())
-
-
 def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
     """Refuses rows without captions and captions without words, before hours of training meet them.
 
@@ -124,7 +166,7 @@ def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
         BrokenRowError: names the first such row.
     """
     for number, (image_id, captions) in enumerate(zip(rows["image_id"], rows["captions"])):
-        wrong = [caption for caption in captions if not split_words(caption)]
+        wrong = [caption for caption in captions or () if not split_words(caption or "")]
         if wrong or not captions:
             what = f"the caption {wrong[0]!r} holds no word" if wrong else "it has no caption"
             raise BrokenRowError(f"{name_row(files, number)}: {image_id}: {what}")
@@ -203,29 +245,92 @@ class TrainingRows(torch.utils.data.Dataset):
 class EvaluationRows(torch.utils.data.Dataset):
     """Rows for evaluation: the centre of the image at one size and one fixed caption, nothing random.
 
-    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows.
+    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows. A row whose captions hold none is left out,
+    and so is, once `batches` meets it, one whose image is broken; each is logged.
+
+    Args:
+        rows: from `load_rows`; rows of a stream are kept in memory, images not decoded.
+        tokenizer: of the text encoder.
+        size: side of the images.
+        count: read so many rows, evenly spaced or, of a stream, the first; None: all, or the first `ROWS_OF_A_STREAM`.
+        files: the Parquet files of the rows, if any, to say where a broken row lies.
+        max_broken_share: share of the rows that may be left out, rounded up to whole rows.
+
+    Attributes:
+        captions: of the rows that are not left out.
 
     Raises:
-        BrokenRowError: a row none of whose captions has a known word.
+        BrokenRowError: more broken rows than allowed.
+        ValueError: a file of a stream that cannot be read; names its rows.
     """
 
-    def __init__(self, rows: datasets.Dataset, tokenizer: PreTrainedTokenizerFast, size: int):
-        self.rows = rows
+    def __init__(
+        self,
+        rows: Rows,
+        tokenizer: PreTrainedTokenizerFast,
+        size: int,
+        count: int | None = None,
+        files: Sequence[str] = (),
+        max_broken_share: float = 0.0,
+    ):
+        self.rows = _first_rows(rows, count or ROWS_OF_A_STREAM, files) if isinstance(rows, datasets.IterableDataset) else rows
         self.size = size
-        self.captions = [self._known(number, captions, tokenizer) for number, captions in enumerate(rows["captions"])]
+        self.files = files
+        self.max_broken_share = max_broken_share
+        chosen = np.linspace(0, len(self.rows) - 1, min(count or len(self.rows), len(self.rows))).round().astype(int).tolist()
+        self.total, self.broken = len(chosen), 0
+        self.captions, self._numbers = [], []  # the numbers of the rows that these captions belong to
+        for place, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
+            captions = captions or []
+            in_turn = (captions[(place + shift) % len(captions)] for shift in range(len(captions)))
+            known = next((caption for caption in in_turn if caption and tokenizer(caption)["input_ids"]), None)
+            if known is None:
+                why = f"no word of its {len(captions)} captions is in the vocabulary"
+                self._count_broken(f"{name_row(files, number)} ({self.rows[number]['image_id']}): {why}")
+            else:
+                self.captions.append(known)
+                self._numbers.append(number)
 
-    def _known(self, number: int, captions: list[str], tokenizer: PreTrainedTokenizerFast) -> str:
-        for shift in range(len(captions)):
-            caption = captions[(number + shift) % len(captions)]
-            if tokenizer(caption)["input_ids"]:
-                return caption
-        raise BrokenRowError(f"row {number} ({self.rows[number]['image_id']}): no word of its {len(captions)} captions is in the vocabulary")
+    def _count_broken(self, what: str) -> None:
+        self.broken += 1
+        if not self.max_broken_share:
+            raise BrokenRowError(what)
+        logger.warning("row left out of evaluations, number %d of %d: %s", self.broken, self.total, what)
+        if self.broken > math.ceil(self.max_broken_share * self.total):
+            raise BrokenRowError(
+                f"{self.broken} broken rows among the {self.total} of evaluations, more than data.max_broken_share {self.max_broken_share:g} "
+                f"allows; the last: {what}"
+            )
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._numbers)
 
-    def __getitem__(self, number: int) -> torch.Tensor:
+    def __getitem__(self, place: int) -> torch.Tensor:
         """The image of a row, (3, S, S) in [-1, 1]."""
-        row = self.rows[number]
-        image = decode_image(row["image"], f"row {number} ({row['image_id']})")
+        row = self.rows[self._numbers[place]]
+        image = decode_image(row["image"], row["image_id"])
         return scale_pixels(image_pyramid(image, (self.size,), row["bbox"])[0])
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """Yields the images of all rows, `size` at once, (B, 3, S, S). Rows with a broken image drop out, of `captions` too."""
+        start = 0
+        while start < len(self):
+            images = []
+            while len(images) < size and start + len(images) < len(self):
+                place = start + len(images)
+                try:
+                    images.append(self[place])
+                except BrokenRowError as error:
+                    self._count_broken(f"{name_row(self.files, self._numbers[place])}: {error}")
+                    del self._numbers[place], self.captions[place]
+            start += len(images)
+            if images:
+                yield torch.stack(images)
+
+
+def _first_rows(rows: datasets.IterableDataset, count: int, files: Sequence[str]) -> datasets.Dataset:
+    try:
+        return datasets.Dataset.from_list(list(rows.take(count)), features=rows.features)
+    except (OSError, pa.ArrowException):
+        check_shards(files)
+        raise

@@ -1,15 +1,18 @@
 """From an encoded image to the pixels of a pyramid, and to tensors in [-1, 1]."""
 
 import io
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 T, U = TypeVar("T"), TypeVar("U")
+HOLD_ORIENTATION = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # PIL's names of what may tell how a picture is held
 OVERSIZE = 76 / 64  # AttnGAN resizes to 76/64 of the size it then crops at random
 
 
@@ -26,29 +29,44 @@ def or_error(make: Callable[[T], U], what: T) -> U | BrokenRowError:
 
 
 def decode_image(encoded: dict | None, where: str) -> Image.Image:
-    """Decodes an undecoded `datasets.Image` value to RGB, transparent pixels on white.
+    """Decodes an undecoded `datasets.Image` value to RGB, upright, transparent pixels on white.
 
     Raises:
-        BrokenRowError: missing or undecodable bytes; `where` names the row in the message.
+        BrokenRowError: missing or undecodable bytes; `where` names the row in the message, which also has the file's name if there is one.
     """
     if encoded is None or (encoded["bytes"] is None and encoded["path"] is None):
         raise BrokenRowError(f"{where}: it has no image")
     try:
         image = Image.open(io.BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else encoded["path"])
+        image.load()
+        if image.info.keys() & HOLD_ORIENTATION:
+            with suppress(Exception):  # from damaged EXIF data, which say nothing about whole pixels
+                ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):  # which PIL would clip to 8 bits
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BrokenRowError(f"{where}: the image cannot be decoded ({error})") from error
+    except Exception as error:  # PIL's readers of the many formats answer damage with as many kinds of errors
+        name = f"image {encoded['path']}" if encoded["path"] else "image"
+        raise BrokenRowError(f"{where}: the {name} cannot be decoded ({error})") from error
 
 
 def crop_to_bbox(image: Image.Image, bbox: list[float]) -> Image.Image:
-    """Cuts the square of half-side 0.75 * max(w, h) around the centre of `bbox` (x, y, w, h in pixels), as the GAN papers do for CUB."""
+    """Cuts the square of half-side 0.75 * max(w, h) around the centre of `bbox` (x, y, w, h in pixels), as the GAN papers do for CUB.
+
+    Raises:
+        BrokenRowError: a box that is not four numbers, or nothing of the image inside the square.
+    """
+    if len(bbox) != 4 or not all(value is not None and math.isfinite(value) for value in bbox):
+        raise BrokenRowError(f"the bounding box {bbox} is not four numbers x, y, w, h")
     x, y, w, h = (int(value) for value in bbox)
     half = int(0.75 * max(w, h))
     centre_x, centre_y = (2 * x + w) // 2, (2 * y + h) // 2
     box = (max(0, centre_x - half), max(0, centre_y - half), min(image.width, centre_x + half), min(image.height, centre_y + half))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise BrokenRowError(f"the bounding box {bbox} holds nothing of the image of {image.width} x {image.height} pixels")
     return image.crop(box)
 
 
@@ -65,10 +83,13 @@ def image_pyramid(
     Args:
         image: RGB.
         sizes: from low to high; lower ones are bilinear reductions of the highest.
-        bbox: (x, y, w, h) of the object to cut out first, or None.
+        bbox: (x, y, w, h) of the object to cut out first, or None; in pixels of the upright picture.
         rng: source of the random choices; None makes the deterministic centre version used for evaluation.
         random_crop: cut the square at random from a picture 76/64 times as large.
         flip: mirror left to right with probability 1/2.
+
+    Raises:
+        BrokenRowError: see `crop_to_bbox`.
     """
     size = sizes[-1]
     if bbox is not None:

@@ -21,7 +21,6 @@ from ..data import (
     check_captions,
     load_rows,
     shard_files,
-    spread_rows,
 )
 from . import loop
 from .encoder_phase import EncoderPhase
@@ -71,8 +70,6 @@ def train(
     rows, held_out = (
         load_rows(data.name, split, data.config, data.revision, columns, data.streaming) for split in (data.train_split, data.test_split)
     )
-    if recipe.eval_rows is not None or data.streaming:
-        held_out = spread_rows(held_out, recipe.eval_rows)
     if pairs and rows.features["label"].num_classes == 0:
         raise ValueError(f"data {data.name!r} has no labels to pair on: name their column in data.label_column, or train with sampling: independent")
     files = shard_files(data.name, data.train_split)

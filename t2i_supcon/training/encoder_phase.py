@@ -16,7 +16,7 @@ from ..figures import image_strip
 from ..models import CLIPPairModel, DAMSMModel
 from .checkpoint import restore_module
 from .encoders import ENCODERS, load_encoders, new_encoders
-from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
+from .evaluation import embed_images, embed_texts, evaluation_rows, evenly_spaced, retrieval_recall
 from .gather import pad_captions
 from .optimisation import check_micro_batches, lr_schedule, mean_values, prepare_network, take_step
 from .recipe import EncoderRecipe
@@ -75,7 +75,8 @@ class EncoderPhase:
             needed = ENCODERS[recipe.model][1]
             if not isinstance(model, needed):
                 raise ValueError(f"pretrained {recipe.pretrained!r}: model {recipe.model!r} is a {needed.__name__}, found a {type(model).__name__}")
-        return cls(recipe, accelerator, model, tokenizer, EvaluationRows(held_out, tokenizer, recipe.image_size))
+        evaluation = evaluation_rows(recipe, held_out, recipe.data.test_split, tokenizer, recipe.image_size, recipe.eval_rows)
+        return cls(recipe, accelerator, model, tokenizer, evaluation)
 
     def train_step(self, *batches: Batch) -> dict[str, Tensor]:
         """One update by the mean gradient of the micro-batches; returns the unweighted terms, statistics and the gradient norm.
@@ -144,7 +145,7 @@ class EncoderPhase:
             return self._held_out
         towers, device = self.towers.eval(), self.accelerator.device
         images = embed_images(towers.image_encoder, self.evaluation, device)
-        texts = embed_texts(towers.text_encoder, self.tokenizer, self.evaluation.captions, device)
+        texts = embed_texts(towers.text_encoder, self.tokenizer, self.evaluation.captions, device)  # of the rows that the images left
         self._train_mode()
         self._held_out = images, texts
         return images, texts

@@ -21,7 +21,7 @@ def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrai
         ValueError: an architecture key the config does not know, or one that the captions decide.
     """
     text_config = dict(recipe.model_config.get("text_config", {}))
-    tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), recipe.data.max_words)
+    tokenizer = build_tokenizer((caption or "" for captions in rows["captions"] for caption in captions or ()), recipe.data.max_words)
     decided = {"vocab_size": len(tokenizer)}
     if recipe.model == "clip":
         padding = tokenizer.pad_token_id

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import EvaluationRows, encode_prompts
+from ..data import EvaluationRows, encode_prompts, shard_files
+from .recipe import Recipe
 
 
 def retrieval_recall(sent_emb: Tensor, image_emb: Tensor, pool: int = 100, ranks: tuple[int, ...] = (1, 10)) -> dict[str, float]:
@@ -33,14 +34,15 @@ def retrieval_recall(sent_emb: Tensor, image_emb: Tensor, pool: int = 100, ranks
     return {f"recall@{k}": (better < k).double().mean().item() for k in ranks}
 
 
+def evaluation_rows(recipe: Recipe, rows, split: str, tokenizer, size: int, count: int | None) -> EvaluationRows:
+    """`count` rows of a split of the recipe's data, with as large a share of broken ones as it allows."""
+    return EvaluationRows(rows, tokenizer, size, count, shard_files(recipe.data.name, split), recipe.data.max_broken_share)
+
+
 @torch.no_grad()
 def embed_images(image_encoder, rows: EvaluationRows, device: torch.device, batch_size: int = 64) -> Tensor:
-    """Embeds the images of all rows: (N, D) on the CPU."""
-    embeddings = []
-    for start in range(0, len(rows), batch_size):
-        images = torch.stack([rows[number] for number in range(start, min(start + batch_size, len(rows)))]).to(device)
-        embeddings.append(image_encoder(images).image_emb.float().cpu())
-    return torch.cat(embeddings)
+    """Embeds the images of all rows: (N, D) on the CPU. `rows` no longer hold those whose image turns out to be broken."""
+    return torch.cat([image_encoder(images.to(device)).image_emb.float().cpu() for images in rows.batches(batch_size)])
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..data import Batch, EvaluationRows, encode_prompts, save_tokenizer, spread_rows, to_pil
+from ..data import Batch, EvaluationRows, encode_prompts, save_tokenizer, to_pil
 from ..losses import (
     bce_discriminator_loss,
     bce_generator_loss,
@@ -29,7 +29,7 @@ from .augmentation import augment
 from .checkpoint import restore_module
 from .ema import EMA
 from .encoders import load_encoders
-from .evaluation import embed_images, embed_texts, evenly_spaced, retrieval_recall
+from .evaluation import embed_images, embed_texts, evaluation_rows, evenly_spaced, retrieval_recall
 from .gather import gather_all_but_last, next_captions, pad_captions
 from .optimisation import check_micro_batches, lr_schedule, mean_values, prepare_network, take_step, trained_parameters
 from .recipe import GANRecipe, build_model_config
@@ -143,7 +143,9 @@ class GANPhase:
         if not isinstance(found, needed):
             raise ValueError(f"encoders {recipe.encoders!r}: {recipe.model} needs a {needed.__name__}, found a {type(found).__name__}")
         config = build_model_config(gan.config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given})
-        evaluation, reference = (EvaluationRows(r, tokenizer, config.image_size) for r in (held_out, spread_rows(rows, len(held_out))))
+        data, size = recipe.data, config.image_size
+        evaluation = evaluation_rows(recipe, held_out, data.test_split, tokenizer, size, recipe.eval_rows)
+        reference = evaluation_rows(recipe, rows, data.train_split, tokenizer, size, len(evaluation))
         generator, discriminator = gan.generator(config), gan.discriminator(config)
         if discriminator.reads_image_features:
             generator.copy_vision_tower(encoders.image_encoder)

@@ -43,7 +43,8 @@ class DataRecipe(CheckedFields):
             column; see `t2i_supcon.data.Columns`. label_column null = no labels, or the first of labels_column.
         streaming: read the training rows in order, in small blocks, instead of loading the data for random access; for data that is
             large or far away.
-        max_broken_share: share of the training rows read that may be broken; each is logged, and its partner stands in for it.
+        max_broken_share: share of the training rows read that may be broken; each is logged, and its partner stands in for it. Evaluations
+            leave out as large a share of their rows, rounded up.
         random_crop: cut images at random from a picture 76/64 times as large.
         flip: mirror half of the images; never for data with letters, flags or clocks.
         max_words: words of a caption that are read.
@@ -100,7 +101,8 @@ class Recipe(CheckedFields):
         channels_last: memory layout of the networks; on a CPU, of all but the discriminator, which it slows down there.
         compile: torch.compile for the generator, the image encoder and the discriminator; the latter not with `d_magp`, whose second
             derivative it cannot give. Phase 1: for the image encoder.
-        eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.
+        eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all. Of a stream the first ones, which stay in
+            memory (in phase 2 with as many training rows), images encoded; null = the first 1,000.
         log_every, sample_every, eval_every, checkpoint_every: steps between log lines, sample pictures, evaluations and checkpoints.
         keep_checkpoints: how many of the newest checkpoints stay.
         best_metric: the evaluated number whose best model is kept beside the last one; null = keep none.

@@ -4,10 +4,12 @@ import json
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from conftest import picture
+from conftest import picture, write_dataset
 
-from t2i_supcon.data import Columns, load_rows
+from t2i_supcon.data import BrokenRowError, Columns, check_captions, load_rows
+from t2i_supcon.data.shards import row_features
 
 
 def write(folder, columns, features=None):
@@ -83,6 +85,60 @@ def test_wrong_columns_are_named(tmp_path, columns, message, streaming):
     name = write(tmp_path / "d", {"text": ["one", "two"], "kind": [3, 4]})
     with pytest.raises(ValueError, match=message):
         list(load_rows(name, "train", columns=Columns(image="photo", **columns), streaming=streaming))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": "kind"}, r"the column 'kind' for image holds Value\('int64'\); it must hold images"),
+        ({"captions": "photo"}, "the column 'photo' is named for image and for captions"),
+        ({"label": "photo"}, "the column 'photo' is named for image and for label"),
+        ({"label": "objects"}, "the column 'objects' for label holds .*; it must hold class ids or names"),
+        ({"bbox": "kind"}, r"the column 'kind' for bbox holds Value\('int64'\); it must hold lists"),
+        ({"bbox": "objects.boxes"}, r"the column 'objects.boxes' for bbox holds List\(List\(Value\('int64'\)\)\)"),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_columns_of_another_kind_are_named(tmp_path, columns, message, streaming):
+    objects = [{"boxes": [[0, 0, 2, 2]]}, {"boxes": []}]
+    name = write(tmp_path / "d", {"text": ["one", "two"], "kind": [3, 4], "objects": objects})
+    with pytest.raises(ValueError, match="^data '.*': " + message):
+        load_rows(name, "train", columns=Columns(**{"image": "photo", "captions": "text", "label": None} | columns), streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_nulls_are_no_captions_boxes_or_labels(tmp_path, streaming):
+    objects = [[{"kind": "b"}, None, {"kind": "a"}], None, []]
+    boxes = [{"box": [1, 2, 3, 4]}, {"box": None}, None]
+    name = write(tmp_path / "d", {"texts": [["one", None], None, ["two"]], "objects": objects, "boxes": boxes})
+    columns = Columns(image="photo", captions="texts", label=None, labels="objects.kind", bbox="boxes.box")
+    rows = list(load_rows(name, "train", columns=columns, streaming=streaming))
+    assert [row["captions"] for row in rows] == [["one", ""], [], ["two"]] and [row["labels"] for row in rows] == [[0, 1], [], []]
+    assert [row["label"] for row in rows] == [1, -1, -1] and [row["bbox"] for row in rows] == [[1.0, 2.0, 3.0, 4.0], None, None]
+
+
+def test_nulls_and_unnamed_labels_in_the_schemas_own_columns(tmp_path):
+    write_dataset(tmp_path / "nulls", [[0], [1], [0, 1]], captions=[["one", None], None, ["two"]])
+    rows = load_rows(str(tmp_path / "nulls"), "train")
+    assert list(rows["captions"]) == [["one", ""], [], ["two"]] and list(rows["labels"]) == [[0], [1], [0, 1]]
+    with pytest.raises(BrokenRowError, match="row 0: train-0: the caption '' holds no word"):
+        check_captions(rows)
+    path = write_dataset(tmp_path / "d", [[0], [-1], [0, 5]]) / "train-00000-of-00001.parquet"
+    features = datasets.Features({**row_features(["a", "b"])})
+    pq.write_table(pq.read_table(path).replace_schema_metadata(features.arrow_schema.metadata), path)  # ids up to 5, names of two
+    with pytest.raises(ValueError, match="row 2: the label 5 is none of the 2 that the data names"):
+        load_rows(str(tmp_path / "d"), "train")
+    assert list(load_rows(str(tmp_path / "d"), "train[:2]")["labels"]) == [[0], []]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_numbers_with_gaps_in_a_csv_keep_their_names(tmp_path, streaming):
+    for i in range(4):
+        picture(i).save(tmp_path / f"{i}.png")
+    lines = [f"{tmp_path}/{i}.png,picture {i},{kind}" for i, kind in enumerate(["10", "", "2", "10"])]
+    (tmp_path / "train.csv").write_text("\n".join(["image,text,kind", *lines]) + "\n")
+    rows = load_rows(str(tmp_path), "train", columns=Columns(captions="text", label="kind"), streaming=streaming)
+    assert rows.features["label"].names == ["2", "10"] and [row["label"] for row in rows] == [1, -1, 0, 1]
 
 
 def test_data_without_labels_is_unlabelled(tmp_path):

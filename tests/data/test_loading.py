@@ -1,5 +1,8 @@
 """Rows from disk, and the embedded data."""
 
+import re
+import shutil
+
 import datasets
 import pyarrow.parquet as pq
 import pytest
@@ -10,11 +13,17 @@ from t2i_supcon.data import (
     BrokenRowError,
     Collator,
     EvaluationRows,
+    Source,
     StreamedRows,
     TrainingRows,
     build_tokenizer,
     check_captions,
+    image_pyramid,
     load_rows,
+    loading,
+    make_row,
+    prepare,
+    scale_pixels,
     shard_files,
 )
 
@@ -70,6 +79,14 @@ def test_collate_pads_and_marks_real_words(tiny_data, tokenizer):
     assert Collator(2, num_classes=4)([samples[n, n] for n in range(2)]).labels.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
 
 
+def test_labels_without_a_name_are_refused_in_a_batch(tiny_data, tokenizer):
+    sample = TrainingRows(load_rows(str(tiny_data), "train"), tokenizer, (8,), 0)[0, 0]
+    several = [{**sample, "labels": labels} for labels in ([2, 0], [-1], None, [1])]
+    assert Collator(2, num_classes=3)(several).labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    with pytest.raises(ValueError, match=r"has the labels \(2, 0\), but the data names 2 only"):
+        Collator(2, num_classes=2)(several)
+
+
 def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[["unseen", "red", "blue"], ["red", "zzz", "blue"]])), "train")
     assert EvaluationRows(rows, build_tokenizer(["red blue"], 5), 8).captions == ["red", "blue"]
@@ -77,11 +94,64 @@ def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
         EvaluationRows(rows, build_tokenizer(["green"], 5), 8)
 
 
+@pytest.fixture
+def damaged(tmp_path):
+    """Twenty rows; the image of row 3 is broken, row 8 has no known word, row 12 no caption and the box of row 15 no pixel."""
+    images, captions, boxes = [encoded(picture(i)) for i in range(20)], [[CAPTIONS[i % 4]] for i in range(20)], [None] * 20
+    images[3], captions[8], captions[12], boxes[15] = images[3][:60], ["zebra", "zebu"], [], [90.0, 0.0, 5.0, 5.0]
+    return str(write_dataset(tmp_path / "damaged", [0] * 20, captions=captions, images=images, boxes=boxes))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_allowed_share_is_left_out_of_evaluations(damaged, tokenizer, streaming, caplog):
+    rows, files = load_rows(damaged, "train", streaming=streaming), shard_files(damaged, "train")
+    evaluation = EvaluationRows(rows, tokenizer, 8, files=files, max_broken_share=0.2)
+    images = torch.cat(list(evaluation.batches(7)))
+    whole = [i for i in range(20) if i not in (3, 8, 12, 15)]
+    assert evaluation.captions == [CAPTIONS[i % 4] for i in whole] and len(evaluation) == len(images) == 16
+    for image, number in zip(images, whole):
+        assert torch.equal(image, scale_pixels(image_pyramid(picture(number), (8,))[0]))
+    assert [re.search(r"train-00000-of-00001.parquet, row (\d+)", message)[1] for message in caplog.messages] == ["8", "12", "3", "15"]
+    assert torch.equal(torch.cat(list(evaluation.batches(100))), images) and len(caplog.messages) == 4  # what is left out stays out
+
+
+def test_more_broken_rows_than_allowed_end_an_evaluation(damaged, tokenizer):
+    rows, files = load_rows(damaged, "train"), shard_files(damaged, "train")
+    with pytest.raises(BrokenRowError, match=r"^train-00000-of-00001.parquet, row 8 \(train-8\): no word of its 2 captions"):
+        EvaluationRows(rows, tokenizer, 8, files=files)
+    with pytest.raises(BrokenRowError, match=r"^train-00000-of-00001.parquet, row 3: train-3: the image cannot be decoded"):
+        list(EvaluationRows(rows.select(range(8)), tokenizer, 8, files=files).batches(4))
+    with pytest.raises(BrokenRowError, match="^4 broken rows among the 20 of evaluations, more than data.max_broken_share 0.15 allows.*row 15"):
+        list(EvaluationRows(rows, tokenizer, 8, files=files, max_broken_share=0.15).batches(4))
+
+
+def test_rows_for_evaluation_are_spread_and_of_a_stream_the_first(tmp_path, tokenizer, monkeypatch):
+    images = [encoded(picture(i)) for i in range(9)]
+    images[4] = b"broken"
+    folder = str(write_dataset(tmp_path / "d", [0] * 9, images=images, row_group=2))
+    files = shard_files(folder, "train")
+    with pytest.raises(BrokenRowError, match="row 4: train-4: the image"):  # counted in the file, not among the rows chosen
+        list(EvaluationRows(load_rows(folder, "train"), tokenizer, 8, 3, files).batches(3))
+    monkeypatch.setattr(loading, "ROWS_OF_A_STREAM", 3)
+    stream = load_rows(folder, "train", streaming=True)
+    for count, expected in ((None, 3), (4, 4), (30, 9)):
+        evaluation = EvaluationRows(stream, tokenizer, 8, count, files)
+        assert len(evaluation) == expected and torch.equal(evaluation[1], scale_pixels(image_pyramid(picture(1), (8,))[0]))
+
+
 def test_a_broken_image_names_its_row(tmp_path, tokenizer):
     good = encoded(picture(0))
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0, 0], images=[good, good[:60], good])), "train")
     with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row 1: train-1: the image cannot be decoded"):
         TrainingRows(rows, tokenizer, (8,), 0, files=shard_files(str(tmp_path / "d"), "train"))[1, 0]
+
+
+def test_a_box_outside_its_image_names_its_row(tmp_path, tokenizer):
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], boxes=[[2, 2, 9, 9], [70, 2, 9, 9]])), "train")
+    samples = TrainingRows(rows, tokenizer, (8,), 0, files=shard_files(str(tmp_path / "d"), "train"))
+    assert samples[0, 0]["images"][0].shape == (8, 8, 3)
+    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row 1: the bounding box \[70.0, 2.0, 9.0, 9.0\] holds nothing"):
+        samples[1, 0]
 
 
 @pytest.mark.parametrize(("captions", "message"), [([], "it has no caption"), (["fine", "..."], "'...' holds no word"), ([""], "'' holds no word")])
@@ -100,6 +170,72 @@ def test_missing_files_splits_and_columns_are_named(tmp_path, tiny_data):
     for streaming in (False, True):
         with pytest.raises(ValueError, match="no column 'captions' for captions; found image, text"):
             load_rows(str(tmp_path), "train", streaming=streaming)
+
+
+def test_an_unfinished_preparation_and_missing_shards_are_refused(tmp_path):
+    files = {f"{i}.png": encoded(picture(i)) for i in range(5)}
+    rows = [make_row(name, [CAPTIONS[0]], [0], 0, name, "drawn") for name in files]
+
+    def prepare_rows(read):
+        prepare(lambda _: Source("Drawn", "free", "none", ["a"], {"train": rows, "test": rows[:2]}, read), tmp_path / "d", {}, shard_rows=2)
+
+    reads = []
+
+    def killed(name):
+        reads.append(name)
+        if len(reads) == 4:
+            raise KeyboardInterrupt
+        return files[name]
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_rows(killed)
+    assert [path.name for path in (tmp_path / "d").glob("*.parquet")] == ["train-00000-of-00003.parquet"]
+    for split in ("train", "test"):
+        with pytest.raises(FileNotFoundError, match="^the preparation of .*/d is unfinished: give its command again"):
+            load_rows(str(tmp_path / "d"), split)
+    prepare_rows(files.get)
+    assert len(load_rows(str(tmp_path / "d"), "train")) == 5
+    (tmp_path / "d" / "train-00001-of-00003.parquet").unlink()
+    for streaming in (False, True):
+        with pytest.raises(FileNotFoundError, match="1 of the 3 shards of 'train' are missing, the first: train-00001-of-00003.parquet"):
+            load_rows(str(tmp_path / "d"), "train", streaming=streaming)
+    assert len(load_rows(str(tmp_path / "d"), "test")) == 2
+    prepare_rows(files.get)
+    assert len(load_rows(str(tmp_path / "d"), "train")) == 5
+    write_dataset(tmp_path / "d", [0, 0])
+    with pytest.raises(FileNotFoundError, match="shards of several preparations .train-of-00001, train-of-00003.; keep those of one"):
+        load_rows(str(tmp_path / "d"), "train")
+
+
+def test_parts_of_splits_and_folders_of_other_parquet_names(tmp_path):
+    prepared = write_dataset(tmp_path / "prepared", [0, 1] * 5)
+    write_dataset(tmp_path / "prepared", [0], "test")
+    (tmp_path / "named").mkdir()
+    for split in ("train", "test"):
+        shutil.copy(prepared / f"{split}-00000-of-00001.parquet", tmp_path / "named" / f"{split}.parquet")
+    for folder in ("prepared", "named"):
+        name = str(tmp_path / folder)
+        assert load_rows(name, "train[20%:50%]")["image_id"] == ["train-2", "train-3", "train-4"]
+        assert len(load_rows(name, "train")) == len(list(load_rows(name, "train", streaming=True))) == 10 and len(load_rows(name, "test")) == 1
+        with pytest.raises(FileNotFoundError, match=f"no file valid-.*{folder}; it holds train, test"):
+            load_rows(name, "valid[:50%]")
+        with pytest.raises(ValueError, match=r"a stream has no parts such as 'train\[:5\]'; name a whole split"):
+            load_rows(name, "train[:5]", streaming=True)
+    assert len(load_rows("emoji", "test[:100]")) == 100
+    with pytest.raises(FileNotFoundError, match="'emoji': no file valid-"):
+        load_rows("emoji", "valid")
+    (tmp_path / "named" / "train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="named/train.parquet: it is no whole Parquet file"):
+        load_rows(str(tmp_path / "named"), "train")
+
+
+def test_a_broken_row_of_a_part_is_told_by_its_id(tmp_path, tokenizer):
+    images = [encoded(picture(i)) for i in range(4)]
+    images[3] = b"broken"
+    name = str(write_dataset(tmp_path / "d", [0] * 4, images=images))
+    samples = TrainingRows(load_rows(name, "train[2:]"), tokenizer, (8,), 0, files=shard_files(name, "train[2:]"))
+    with pytest.raises(BrokenRowError, match="^row 1: train-3: the image"):  # 1 in the part; in the file it is row 3
+        samples[1, 0]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -2,11 +2,12 @@
 
 import io
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from conftest import encoded, picture
-from PIL import Image
+from PIL import Image, features
 from torch.testing import assert_close
 
 from t2i_supcon.data import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil
@@ -62,6 +63,69 @@ def test_bbox_crop_by_hand():
     # centre (40, 45), half side int(0.75 * 30) = 22
     assert np.array_equal(np.array(crop_to_bbox(image, [30.7, 30.2, 20.0, 30.9])), np.array(image)[23:67, 18:62])
     assert crop_to_bbox(image, [0, 0, 10, 10]).size == (12, 12)  # clipped at the corner
+
+
+@pytest.mark.parametrize("box", [[5, 5, 0, 0], [5, 5, 1, 1], [200, 5, 10, 10], [5, 200, 10, 10], [-90, 5, 10, 10], [5, 5, -9, -9]])
+def test_a_box_without_pixels_is_refused(box):
+    with pytest.raises(BrokenRowError, match=r"the bounding box \[.*\] holds nothing of the image of 100 x 90 pixels"):
+        image_pyramid(Image.new("RGB", (100, 90)), (16,), [float(value) for value in box])
+
+
+@pytest.mark.parametrize("box", [[], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, float("nan"), 4.0], [1.0, 2.0, None, 4.0]])
+def test_a_box_that_is_not_four_numbers_is_refused(box):
+    with pytest.raises(BrokenRowError, match=r"the bounding box \[.*\] is not four numbers"):
+        image_pyramid(Image.new("RGB", (100, 90)), (16,), box)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright_as_datasets_does(kind, orientation):
+    image = Image.new("RGBA" if kind == "PNG" else "RGB", (40, 24), "red")
+    image.paste("blue", (0, 0, 16, 8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, kind, exif=exif)
+    value = {"bytes": file.getvalue(), "path": None}
+    upright = datasets.Image(mode="RGB").decode_example(value)
+    assert upright.size == ((40, 24) if orientation < 5 else (24, 40))
+    assert np.array_equal(np.array(decode_image(value, "row")), np.array(upright))
+
+
+def test_damaged_exif_leaves_the_pixels_alone():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    picture(0).save(file, "WEBP", exif=exif, lossless=True)
+    data = file.getvalue().replace(b"MM\x00*", b"MM\x00?")
+    assert data != file.getvalue()
+    assert np.array_equal(np.array(decode_image({"bytes": data, "path": None}, "row")), np.array(picture(0)))
+
+
+def test_16_bit_greys_keep_their_brightness():
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257  # 257 = 65535 / 255
+    for kind in ("PNG", "TIFF"):
+        file = io.BytesIO()
+        Image.fromarray(grey).save(file, kind)
+        pixels = np.array(decode_image({"bytes": file.getvalue(), "path": None}, "row"))
+        assert np.array_equal(pixels, np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2))
+
+
+def test_broken_image_files_are_named(tmp_path):
+    picture(0).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:400])
+    with pytest.raises(BrokenRowError, match=r"^row 7: the image .*/a.jpg cannot be decoded \("):
+        decode_image({"bytes": None, "path": str(tmp_path / "a.jpg")}, "row 7")
+    with pytest.raises(BrokenRowError, match=r"^row 7: the image .*/b.jpg cannot be decoded \(.*No such file"):
+        decode_image({"bytes": None, "path": str(tmp_path / "b.jpg")}, "row 7")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this PIL reads no AVIF")
+def test_broken_avif_is_a_broken_row():
+    file = io.BytesIO()
+    picture(0).save(file, "AVIF")
+    with pytest.raises(BrokenRowError, match="row 7: the image cannot be decoded .Failed to decode"):
+        decode_image({"bytes": file.getvalue()[:-100], "path": None}, "row 7")
 
 
 def test_transparent_pixels_become_white():

@@ -18,7 +18,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import LoggerType
-from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, full_disk, picture, states_equal, write_dataset
+from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, encoded, full_disk, picture, states_equal, write_dataset
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
@@ -459,6 +459,24 @@ def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path, t
     with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row \d: train-\d: the image cannot be decoded"):
         train(encoder_recipe(tmp_path / "bad", steps=9, batch_size=4), tmp_path / "run", resume=True)
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
+
+
+def test_broken_rows_within_the_share_stop_neither_training_nor_evaluations(tmp_path):
+    """A training and a held-out row with a broken image, and a held-out row of unknown words."""
+    for split, n in (("train", 24), ("test", 110)):
+        images, captions = [encoded(picture(i)) for i in range(n)], [[CAPTIONS[i % 4]] for i in range(n)]
+        images[3] = images[3][:60]
+        if split == "test":
+            captions[9] = ["zebra"]
+        write_dataset(tmp_path / "data", [i % 3 for i in range(n)], split, captions, images)
+    data = {"name": str(tmp_path / "data"), "max_broken_share": 0.1}
+    train(encoder_recipe("", data=data, steps=1), tmp_path / "phase1")
+    recipe = gan_recipe(tmp_path / "data", tmp_path / "phase1" / "model", steps=1)
+    train(replace(recipe, data=replace(recipe.data, max_broken_share=0.1, streaming=True)), tmp_path / "phase2")
+    for folder in ("phase1", "phase2"):
+        assert {"eval/recall@1", "step"} <= entries(tmp_path / folder)[-1].keys()
+    with pytest.raises(BrokenRowError, match=r"test-00000-of-00001.parquet, row 9 \(test-9\): no word of its 1 captions"):
+        train(encoder_recipe(tmp_path / "data", steps=1), tmp_path / "strict")
 
 
 def test_the_learning_rate_follows_the_schedule(tiny_data, phase1):

@@ -117,10 +117,9 @@ def _holds_images(feature) -> bool:
 
 def _holds_labels(feature) -> bool:
     feature = getattr(feature, "feature", feature)  # of a list
-    return isinstance(feature, (datasets.Value, datasets.ClassLabel, datasets.Json)) and getattr(feature, "dtype", "") not in (
-        "binary",
-        "large_binary",
-    )
+    if isinstance(feature, datasets.Value):
+        return feature.dtype not in ("binary", "large_binary")
+    return isinstance(feature, (datasets.ClassLabel, datasets.Json))
 
 
 def _holds_boxes(feature) -> bool:
@@ -184,7 +183,8 @@ def _schema_row(row: dict, number: int, used: dict, ids: dict[str, int], where: 
         label, labels = ([ids[str(label)] for label in _labels_of(row, [used[name]])] for name in ("label", "labels"))
     except KeyError as error:
         raise ValueError(
-            f"{where}, row {number}: the label {error.args[0]} is none of the {len(ids)} that the data names; its column can be null"
+            f"{where}, row {number}: the label {error.args[0]} is none of the {len(ids)} that the data names; name it, or set its column to null "
+            "in the recipe"
         ) from None
     image_id = _value(row, used["image_id"])
     return {

@@ -63,7 +63,7 @@ def load_rows(
         if files:
             rows = datasets.load_dataset("parquet", data_files={"rows": files}, split="rows" + part, streaming=streaming)
         else:
-            _check_split(_folder(name), whole)
+            _check_split(_folder(name), whole, config)
             rows = datasets.load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(f"data {name!r}: {error}; name the embedded data 'emoji', a folder, or a dataset of the Hub") from error
@@ -113,10 +113,10 @@ def _check_complete(folder: Path, files: list[str]) -> None:
         )
 
 
-def _check_split(folder: Path, split: str) -> None:
+def _check_split(folder: Path, split: str, config: str | None) -> None:
     """Refuses a split that a folder of Parquet files lacks, before all others are read for nothing."""
     if next(folder.glob("*.parquet"), None):
-        known = datasets.get_dataset_split_names(str(folder))
+        known = datasets.get_dataset_split_names(str(folder), config)
         if split not in known:
             raise FileNotFoundError(f"no file {split}-*.parquet in {folder}; it holds {', '.join(known)}")
 

@@ -1,9 +1,11 @@
 """What the phases report: retrieval between texts and images, and distances between sets of images."""
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
 
 from ..data import EvaluationRows, encode_prompts, shard_files
 from .recipe import Recipe
@@ -34,8 +36,15 @@ def retrieval_recall(sent_emb: Tensor, image_emb: Tensor, pool: int = 100, ranks
     return {f"recall@{k}": (better < k).double().mean().item() for k in ranks}
 
 
-def evaluation_rows(recipe: Recipe, rows, split: str, tokenizer, size: int, count: int | None) -> EvaluationRows:
-    """`count` rows of a split of the recipe's data, with as large a share of broken ones as it allows."""
+def evaluation_rows(
+    recipe: Recipe,
+    rows: datasets.Dataset | datasets.IterableDataset,
+    split: str,
+    tokenizer: PreTrainedTokenizerFast,
+    size: int,
+    count: int | None,
+) -> EvaluationRows:
+    """`count` rows of a split of the recipe's data, of which as large a share may be broken as it allows; see `EvaluationRows`."""
     return EvaluationRows(rows, tokenizer, size, count, shard_files(recipe.data.name, split), recipe.data.max_broken_share)
 
 

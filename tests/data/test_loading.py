@@ -238,15 +238,29 @@ def test_a_broken_row_of_a_part_is_told_by_its_id(tmp_path, tokenizer):
         samples[1, 0]
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_a_shard_that_cannot_be_read_is_named_with_its_rows(tmp_path, streaming):
-    path = write_dataset(tmp_path / "d", [0, 1] * 20) / "train-00000-of-00001.parquet"
+def damage_rows_20_to_29(path):
     table = pq.read_table(path)
     pq.write_table(table, path, row_group_size=10)
     at = pq.read_metadata(path).row_group(2).column(0).data_page_offset
     data = bytearray(path.read_bytes())
     data[at : at + 40] = b"\xff" * 40
     path.write_bytes(data)
+    return data
+
+
+def test_a_shard_that_an_evaluation_of_a_stream_cannot_read_is_named(tmp_path, tokenizer):
+    folder = write_dataset(tmp_path / "d", [0, 1] * 20)
+    damage_rows_20_to_29(folder / "train-00000-of-00001.parquet")
+    rows, files = load_rows(str(folder), "train", streaming=True), shard_files(str(folder), "train")
+    assert len(EvaluationRows(rows, tokenizer, 8, 10, files)) == 10
+    with pytest.raises(ValueError, match="train-00000-of-00001.parquet: rows 20 and following cannot be read"):
+        EvaluationRows(rows, tokenizer, 8, 30, files)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_shard_that_cannot_be_read_is_named_with_its_rows(tmp_path, streaming):
+    path = write_dataset(tmp_path / "d", [0, 1] * 20) / "train-00000-of-00001.parquet"
+    data = damage_rows_20_to_29(path)
     with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet: rows 20 and following cannot be read .*prepare the data again"):
         rows = load_rows(str(tmp_path / "d"), "train", streaming=streaming)
         list(StreamedRows(rows, "label", 0, files=shard_files(str(tmp_path / "d"), "train")).epoch(0))

@@ -35,12 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     emoji.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default: 128)")
     own = kinds.add_parser("folder", parents=[common], help="images of your own with a table")
     own.add_argument("--images", type=Path, required=True, help="the folder of images")
-    own.add_argument(
-        "--table",
-        type=Path,
-        required=True,
-        help=".jsonl: file_name, captions, label [, split]; .csv: file_name, caption, label; rows of one file become one",
-    )
+    own.add_argument("--table", type=Path, required=True, help=".jsonl or .csv: file_name, caption(s), label [, split]; rows of a file become one")
     own.add_argument("--test-share", type=float, default=0.1, help="share of test rows if the table has no split (default: 0.1)")
     own.add_argument("--caption-separator", help="divides several captions in one field of a .csv")
     args = parser.parse_args(arguments)

@@ -226,7 +226,7 @@ class TrainingRows(torch.utils.data.Dataset):
         if not row["captions"]:
             raise BrokenRowError(f"{row['image_id']}: it has no caption")
         caption = row["captions"][rng.integers(len(row["captions"]))]
-        input_ids = self.tokenizer(caption, truncation=self.long_captions == "first")["input_ids"]
+        input_ids = self.tokenizer(caption or "", truncation=self.long_captions == "first")["input_ids"]  # a stream's may be null
         if not input_ids:
             raise BrokenRowError(f"{row['image_id']}: no word of the caption {caption!r} is in the vocabulary")
         limit = self.tokenizer.model_max_length

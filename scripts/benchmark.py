@@ -511,7 +511,7 @@ def benchmark_train(models: list[str], repeats: int, batch_size: int | None, dev
         print(f"  losses of the first step differ by at most {apart:.1e} of their size")
 
 
-def benchmark_losses(repeats: int, device: str) -> None:
+def benchmark_losses(repeats: int, batch_size: int | None, device: str) -> None:
     """Prints the time of the word matching loss, forward and backward, beside a loop over the captions."""
     import torch
 
@@ -521,7 +521,7 @@ def benchmark_losses(repeats: int, device: str) -> None:
     watch = Stopwatch(device)
     print(f"word matching loss, 289 regions, 256 wide, captions of 8 to 18 words; {device}, median of {repeats} interleaved runs")
     print(f"{'rows':>6}{'loop, ms':>12}{'here, ms':>12}{'ratio':>8}{'difference':>14}")
-    for rows in (10, 16, 48):
+    for rows in [batch_size] if batch_size else (10, 16, 48):
         regions, words = torch.randn(rows, 256, 17, 17, device=device) / 16, torch.randn(rows, 18, 256, device=device)
         lengths = torch.randint(8, 19, (rows,))
         mask = (torch.arange(18)[None] < lengths[:, None]).long().to(device)
@@ -563,11 +563,11 @@ def main(arguments: list[str] | None = None) -> None:
     losses = kinds.add_parser("losses", help="the word matching loss")
     train = kinds.add_parser("train", help="whole training steps; about ten minutes on two CPU cores")
     train.add_argument("models", nargs="*", metavar="model", help=f"any of {', '.join(BATCH_SIZES)} (default: all)")
-    train.add_argument("--batch-size", type=positive, help="rows of a step (default: 4; SSA-GAN 2, DAMSM 48)")
     train.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="of this package; the plain procedure runs in float32")
     train.add_argument("--compile", action="store_true", help="torch.compile for this package")
     train.add_argument("--keep-memory", action="store_true", help="let the plain procedure keep freed memory too, to see the rest of the gain alone")
-    for parts, repeats in ((losses, 11), (train, 5)):
+    for parts, repeats, rows in ((losses, 11, "10, 16 and 48"), (train, 5, "4; SSA-GAN 2, DAMSM 48")):
+        parts.add_argument("--batch-size", type=positive, help=f"rows (default: {rows})")
         parts.add_argument("--repeats", type=positive, default=repeats, help=f"interleaved runs, of which the median is printed (default: {repeats})")
         parts.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default: cpu)")
     options = parser.parse_args(arguments)
@@ -578,7 +578,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.kind == "data":
         benchmark_data(options.repeats, options.rows)
     elif options.kind == "losses":
-        benchmark_losses(options.repeats, options.device)
+        benchmark_losses(options.repeats, options.batch_size, options.device)
     else:
         if unknown := set(options.models) - set(BATCH_SIZES):
             parser.error(f"unknown model {', '.join(sorted(unknown))}; choose from {', '.join(BATCH_SIZES)}")

@@ -73,10 +73,10 @@ def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
 
 
 def test_the_benchmark_of_losses_compares_equal_ones():
-    result = run("scripts/benchmark.py", "losses", "--repeats", 1)
+    result = run("scripts/benchmark.py", "losses", "--repeats", 1, "--batch-size", 5)
     assert result.returncode == 0, result.stderr
-    rows = [line.split() for line in result.stdout.splitlines()[2:]]
-    assert [int(row[0]) for row in rows] == [10, 16, 48] and all(float(row[-1]) < 1e-5 for row in rows)
+    rows, *_, difference = result.stdout.splitlines()[-1].split()
+    assert rows == "5" and float(difference) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["attngan", "ssagan", "galip"])

@@ -3,11 +3,12 @@
 from collections import Counter
 from itertools import islice
 
+import datasets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2i_supcon.data import BatchSampler, IndexedRows
+from t2i_supcon.data import BatchSampler, IndexedRows, StreamedRows
 from t2i_supcon.data.pairing import Item, WaitingRoom
 
 UNIFORM = st.integers(1, 6).flatmap(lambda n: st.integers(1, 12).map(lambda each: [[i % n] for i in range(n * each)]))
@@ -59,6 +60,30 @@ def test_a_row_waits_for_the_next_of_its_label_and_few_wait(labels, seed):
             waiting[item.row] += copies
         assert all(used[row] + waiting[row] == epoch + 1 for row in range(len(labels)))  # none lost, none repeated
     assert all(a.key != b.key and share_a_label(a.labels, b.labels) for a, b in pairs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ANY, st.integers(1, 5), st.integers(1, 4), st.integers(0, 3))
+def test_processes_of_a_stream_hand_out_every_row_equally_often(labels, num_shards, processes, seed):
+    features = datasets.Features({"labels": datasets.List(datasets.Value("int64")), "number": datasets.Value("int64")})
+    rows = datasets.Dataset.from_dict({"labels": labels, "number": range(len(labels))}, features)
+    stream = rows.to_iterable_dataset(num_shards=min(num_shards, len(labels)))
+    orders = [StreamedRows(stream, "labels", seed, process, processes) for process in range(processes)]
+    for epoch in range(2):
+        seen = Counter(item.row["number"] for order in orders for _, item in order.epoch(epoch))
+        assert seen == {number: 1 if orders[0].divided else processes for number in range(len(labels))}
+    if not any(has_partner(labels)):
+        return
+    batches = []
+    for process, order in enumerate(orders):
+        sampler = BatchSampler(order, 2, seed, True, process, processes)
+        batches.append(list(islice(sampler, 3)))
+        for (a, _), (b, _) in batches[-1]:
+            assert a["number"] != b["number"] and share_a_label(a["labels"], b["labels"])
+        resumed = BatchSampler(order, 2, seed, True, process, processes, sampler.states[0])
+        assert list(islice(resumed, 2)) == batches[-1][1:]
+    if not orders[0].divided:
+        assert [batch for group in zip(*batches) for batch in group] == list(islice(BatchSampler(orders[0], 2, seed, True), 3 * processes))
 
 
 @settings(max_examples=60)

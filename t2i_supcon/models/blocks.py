@@ -224,7 +224,8 @@ def attend_to_words(queries: Tensor, keys: Tensor, values: Tensor, attention_mas
     size = queries.shape[2:]
     scores = keys.transpose(1, 2) @ queries.flatten(2)  # (B, T, s*s)
     attention = masked_softmax(scores, attention_mask)
-    return (values @ attention).unflatten(2, size), attention.unflatten(2, size)
+    read = attention.mT @ values.mT  # (B, s*s, C), which is channels_last: the layout of a feature map it is joined with is not lost then
+    return read.mT.unflatten(2, size), attention.unflatten(2, size)
 
 
 class StackedGenerator(StackedModel):

@@ -214,7 +214,7 @@ class GANPhase:
             with torch.no_grad():
                 real = (self.image_encoder(real[-1]).local_feats,)
             drawn = (seen.local_feats.detach(),)
-        inputs = round_.inputs = tuple(x.detach().float().requires_grad_() for x in (real[-1], sent)) if penalised else ()
+        inputs = round_.inputs = tuple(x.detach().float().requires_grad_() for x in (self._lay_out(real[-1]), sent)) if penalised else ()
         joint = penalised and self.recipe.magp_step == "joint"
 
         real_scores = self._judge_in_float32(inputs, wrong) if joint else self._judge(real, sent, wrong)
@@ -276,8 +276,13 @@ class GANPhase:
             buffer.copy_(old)
         return drawn
 
+    def _lay_out(self, seen: Tensor) -> Tensor:
+        """What the discriminator reads, in its weights' memory layout: else each of its convolutions would bring its weights into the other's."""
+        return seen.contiguous() if seen.device.type == "cpu" else seen
+
     def _judge(self, seen: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
         """The discriminator's scores of images at all scales or, where it reads these, of image features."""
+        seen = tuple(map(self._lay_out, seen))
         return self.discriminator(seen[-1] if self.reads_features else seen, sent_emb, wrong_sent_emb)
 
     def _judge_in_float32(self, inputs: tuple[Tensor, Tensor], wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:

@@ -197,3 +197,12 @@ def test_single_scale_variant_has_the_published_parameter_counts():
     with torch.device("meta"):
         networks = GANS["attngan"].generator(config), GANS["attngan"].discriminator(config)
     assert [sum(p.numel() for p in network.parameters()) for network in networks] == [6_638_960, 71_850_753]
+
+
+def test_what_is_read_from_words_has_the_layout_of_channels_last_maps():
+    torch.manual_seed(0)
+    queries, values = torch.randn(2, 5, 4, 4), torch.randn(2, 5, 3)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    read, attention = blocks.attend_to_words(queries, values, values, mask)
+    assert_close(read, torch.einsum("bct,bthw->bchw", values, attention))
+    assert read.is_contiguous(memory_format=torch.channels_last)

@@ -106,9 +106,11 @@ def train(
 def choose_precision(asked: Literal["auto", "no", "bf16", "fp16"]) -> str:
     """The precision networks run in: the one asked for or, with "auto", the launcher's or, where that says nothing or "no" (`accelerate launch`
     sets the latter unless told otherwise), bf16 on a GPU that has it and float32 elsewhere."""
+    if asked != "auto":
+        return asked
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked != "auto" or launched != "no":
-        return launched if asked == "auto" else asked
+    if launched != "no":
+        return launched
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
     has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if has_bf16 and not on_cpu else "no"

@@ -163,7 +163,7 @@ def use_plain_operators() -> None:
 
     operators.upsampled_conv2d = upsampled_conv2d
     operators.channel_glu = channel_glu
-    operators.conv2d = F.conv2d
+    operators.conv2d = operators.wide_conv2d = F.conv2d
     operators.leaky_relu = F.leaky_relu
     operators.upsampled_shortcut = lambda shortcut, x, size: shortcut(F.interpolate(x, size=size, mode="nearest"))
     operators.pooled_shortcut = lambda shortcut, x: F.avg_pool2d(shortcut(x), 2)

@@ -11,7 +11,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
 from .base import TextToImageModel
-from .blocks import ResidualBlock, ScaleDiscriminator, StackedConfig, StackedDiscriminator, StackedGenerator, attend_to_words, up_block
+from .blocks import ResidualBlock, ScaleDiscriminator, StackedConfig, StackedDiscriminator, StackedGenerator, WideConv2d, attend_to_words, up_block
 from .damsm import DAMSMTextEncoder
 
 
@@ -58,7 +58,7 @@ class AttnGANScaleDiscriminator(ScaleDiscriminator):
 
     @staticmethod
     def block(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, sees_image: bool = False) -> nn.Sequential:
-        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=1, bias=False)
+        conv = WideConv2d(in_channels, out_channels, kernel_size, stride, padding=1, bias=False)
         norm = [] if sees_image else [nn.BatchNorm2d(out_channels)]
         return nn.Sequential(conv, *norm, nn.LeakyReLU(0.2))
 

@@ -36,6 +36,13 @@ class ChannelGLU(nn.Module):
         return operators.channel_glu(x)
 
 
+class WideConv2d(nn.Conv2d):
+    """A convolution for discriminators, whose last layers have many channels and few pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return operators.wide_conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
 class PenalisedConv2d(nn.Conv2d):
     """A convolution for discriminators whose gradient is penalised."""
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from .base import TextToImageModel
-from .blocks import ResidualBlock, ScaleDiscriminator, StackedConfig, StackedDiscriminator, StackedGenerator, attend_to_words, up_block
+from .blocks import ResidualBlock, ScaleDiscriminator, StackedConfig, StackedDiscriminator, StackedGenerator, WideConv2d, attend_to_words, up_block
 from .damsm import DAMSMTextEncoder
 
 
@@ -82,7 +82,7 @@ class DMGANScaleDiscriminator(ScaleDiscriminator):
 
     @staticmethod
     def block(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, sees_image: bool = False) -> nn.Sequential:
-        return nn.Sequential(spectral_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=1)), nn.LeakyReLU(0.2))
+        return nn.Sequential(spectral_norm(WideConv2d(in_channels, out_channels, kernel_size, stride, padding=1)), nn.LeakyReLU(0.2))
 
 
 class DMGANDiscriminator(StackedDiscriminator):

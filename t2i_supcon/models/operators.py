@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 MIN_UPSAMPLED_PIXELS = 1024  # of a batch; below, summing the kernels costs more than it saves
 
@@ -116,6 +118,50 @@ class _HalvingPool(torch.autograd.Function):
 def halving_pool(x: Tensor) -> Tensor:
     """Mean of 2x2 pixels, (B, C, h, w) with even sides to (B, C, h/2, w/2); see `gradients_by_inputs_only`."""
     return _HalvingPool.apply(x)
+
+
+class _WideConv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = stride, padding
+        return F.conv2d(x, weight, None, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding = ctx.geometry
+        by_x = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_x = conv2d_input(x.shape, weight, grad, stride, padding)
+        if ctx.needs_input_grad[1]:
+            patches = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)  # (B, C * k * k, h' * w')
+            by_weight = grad.transpose(0, 1).flatten(1) @ patches.transpose(1, 2).flatten(0, 1)  # (C', C * k * k), summed over all places
+            by_weight = by_weight.view_as(weight)
+        return by_x, by_weight, None, None
+
+
+MIN_WIDE_WEIGHTS = 2**24  # of a kernel; below, a matrix product takes about as long
+
+
+def wide_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """A convolution from many channels to many, whose gradient by the weights is one matrix product on CPUs.
+
+    Their own kernel for it is made for large maps and few weights: at 1,024 channels of 8 px to 2,048 of 4 px it takes twice as long and more.
+
+    Args:
+        x: (B, C, h, w).
+        weight: (C', C, k, k).
+        bias: (C',).
+
+    Returns:
+        (B, C', h', w').
+    """
+    if x.device.type != "cpu" or weight.numel() < MIN_WIDE_WEIGHTS or torch.is_autocast_enabled("cpu"):
+        return F.conv2d(x, weight, bias, stride, padding)
+    y = _WideConv2d.apply(x, weight, stride, padding)
+    return y if bias is None else y + bias[:, None, None]
 
 
 def upsampled_shortcut(shortcut: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -127,3 +127,18 @@ def test_convolution_under_autocast():
     assert y.dtype == torch.bfloat16
     y.float().sum().backward()
     assert weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("kernel_size", "stride", "with_bias"), [(4, 2, False), (3, 1, True)])
+def test_wide_convolution(kernel_size, stride, with_bias, monkeypatch):
+    def fast(x, weight, bias):
+        return operators.wide_conv2d(x, weight, bias if with_bias else None, (stride, stride), (1, 1)) + bias.sum()
+
+    def plain(x, weight, bias):
+        return F.conv2d(x, weight, bias if with_bias else None, stride, 1) + bias.sum()
+
+    monkeypatch.setattr(operators, "MIN_WIDE_WEIGHTS", 10 * 6 * kernel_size**2)
+    weight = torch.randn(10, 6, kernel_size, kernel_size, requires_grad=True)
+    names = [type(operators.wide_conv2d(torch.randn(1, 6, 8, 8), w, None, (1, 1), (1, 1)).grad_fn).__name__ for w in (weight, weight[:9])]
+    assert "WideConv2d" in names[0] and "WideConv2d" not in names[1]
+    check_equal(fast, plain, (3, 6, 8, 8), weight.shape, (10,))

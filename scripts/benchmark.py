@@ -1,8 +1,8 @@
 """Times this package against plain reference procedures, as ratios in one run on your machine.
 
-python scripts/benchmark.py data      rows per second from Parquet to training batch, beside pure decoding and resizing
+python scripts/benchmark.py data      from Parquet to training batch, beside pure decoding
 python scripts/benchmark.py losses    the word matching loss, beside a loop over the captions
-python scripts/benchmark.py train     whole training steps at the published sizes, beside the procedures the papers' code follows
+python scripts/benchmark.py train     training steps at the published sizes, beside the papers'
 """
 
 import argparse
@@ -26,8 +26,11 @@ BATCH_SIZES = {"attngan": 4, "dmgan": 4, "galip": 4, "ssagan": 2, "damsm": 48}
 
 
 def drawn_photo(rng: np.random.Generator) -> bytes:
-    """A JPEG of about 90 kB and 500 x 400 pixels: smooth blobs with grain, which cost a decoder what a photograph does."""
-    blobs = Image.fromarray(rng.integers(0, 256, (20, 25, 3), dtype=np.uint8)).resize((500, 400), Image.Resampling.BICUBIC)
+    """A JPEG of about 90 kB and 500 x 400 pixels: smooth blobs with grain, which cost a decoder
+    what a photograph does."""
+    blobs = Image.fromarray(rng.integers(0, 256, (20, 25, 3), dtype=np.uint8)).resize(
+        (500, 400), Image.Resampling.BICUBIC
+    )
     grain = np.asarray(blobs).astype(int) + rng.integers(-12, 12, (400, 500, 1))
     file = io.BytesIO()
     Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=92)
@@ -35,7 +38,8 @@ def drawn_photo(rng: np.random.Generator) -> bytes:
 
 
 def decode_and_resize(photos: list[bytes], sizes: tuple[int, ...]) -> float:
-    """The limit, in images per second: PIL decodes, resizes to 76/64 of the highest size and reduces to the lower ones; nothing else."""
+    """The limit, in images per second: PIL decodes, resizes to 76/64 of the highest size and
+    reduces to the lower ones; nothing else."""
     started = time.perf_counter()
     for photo in photos:
         image = Image.open(io.BytesIO(photo)).convert("RGB")
@@ -48,7 +52,8 @@ def decode_and_resize(photos: list[bytes], sizes: tuple[int, ...]) -> float:
 
 
 def benchmark_data(repeats: int, num_rows: int) -> None:
-    """Prints images per second of each path through the data, and as a share of the limit measured beside it."""
+    """Prints images per second of each path through the data, and as a share of the limit measured
+    beside it."""
     from t2i_supcon.data import (  # late: --help should not wait
         Batches,
         BatchSampler,
@@ -70,7 +75,14 @@ def benchmark_data(repeats: int, num_rows: int) -> None:
     rows = [make_row(str(i), [CAPTION.format(i % 50)] * 10, [i % 50], i % 50, str(i), "drawn") for i in range(num_rows)]
     tokenizer = build_tokenizer([CAPTION.format(i) for i in range(50)], 18)
     with tempfile.TemporaryDirectory() as folder:
-        source = Source("drawn photographs", "none", "none", [str(i) for i in range(50)], {"train": rows}, lambda file: photos[int(file)])
+        source = Source(
+            "drawn photographs",
+            "none",
+            "none",
+            [str(i) for i in range(50)],
+            {"train": rows},
+            lambda file: photos[int(file)],
+        )
         prepare(lambda work: source, Path(folder), {})
 
         def rate(streaming: bool, workers: int, sizes: tuple[int, ...], device: str = "cpu") -> float:
@@ -83,23 +95,40 @@ def benchmark_data(repeats: int, num_rows: int) -> None:
             count = sum(len(batch) for batch in islice(batches, 2 * num_rows // 20))
             return count / (time.perf_counter() - started)
 
-        print(f"{num_rows} drawn JPEGs of 500 x 400, {sum(map(len, photos)) / num_rows / 1000:.0f} kB; label pairs, median of {repeats} runs")
+        print(
+            f"{num_rows} drawn JPEGs of 500 x 400, {sum(map(len, photos)) / num_rows / 1000:.0f} kB; label "
+            f"pairs, median of {repeats} runs"
+        )
         for sizes in ((299,), (64, 128, 256)):
-            # workers hand over uint8 pixels, which a GPU turns into floats; "meta" leaves that out of the training process as a GPU does
+            # workers hand over uint8 pixels, which a GPU turns into floats; "meta" leaves that out
+            # of the training process as a GPU does
             paths = {
                 "streaming": (True, 0, sizes),
                 "map-style": (False, 0, sizes),
                 "streaming, 1 worker": (True, 1, sizes, "meta"),
                 "streaming, 2 workers": (True, 2, sizes, "meta"),
             }
-            runs = [{"limit": decode_and_resize(photos, sizes)} | {k: rate(*path) for k, path in paths.items()} for _ in range(repeats)]
+            runs = [
+                {"limit": decode_and_resize(photos, sizes)} | {k: rate(*path) for k, path in paths.items()}
+                for _ in range(repeats)
+            ]
             print(f"\n{', '.join(f'{s} px' for s in sizes):30}{'images/s':>10}{'share of the limit':>20}")
             for name in runs[0]:
-                print(f"{name:30}{median(r[name] for r in runs):>10.0f}{median(r[name] / r['limit'] for r in runs):>20.2f}")
-            print(f"{'2 workers / 1 worker':30}{'':10}{median(r['streaming, 2 workers'] / r['streaming, 1 worker'] for r in runs):>20.2f}")
+                print(
+                    f"{name:30}{median(r[name] for r in runs):>10.0f}"
+                    f"{median(r[name] / r['limit'] for r in runs):>20.2f}"
+                )
+            print(
+                f"{'2 workers / 1 worker':30}{'':10}"
+                f"{median(r['streaming, 2 workers'] / r['streaming, 1 worker'] for r in runs):>20.2f}"
+            )
 
         data = load_rows(folder, "train", streaming=True)
-        batches = Batches(TrainingRows(None, tokenizer, (64,), 0), BatchSampler(StreamedRows(data, "label", 0), 20, 0, True), Collator(2))
+        batches = Batches(
+            TrainingRows(None, tokenizer, (64,), 0),
+            BatchSampler(StreamedRows(data, "label", 0), 20, 0, True),
+            Collator(2),
+        )
         resident = []
         for number, _ in enumerate(islice(batches, 6 * num_rows // 20), 1):
             if number % (num_rows // 20) == 0:
@@ -108,7 +137,8 @@ def benchmark_data(repeats: int, num_rows: int) -> None:
 
 
 class Stopwatch:
-    """Adds up the seconds of the parts of a step; what a part nested in another takes counts for itself alone."""
+    """Adds up the seconds of the parts of a step; what a part nested in another takes counts for
+    itself alone."""
 
     def __init__(self, device: str):
         self.device = device
@@ -170,13 +200,16 @@ def use_plain_operators() -> None:
 
 
 def plain_word_loss(region_feats, word_embs, attention_mask, gamma1, gamma2, gamma3):
-    """AttnGAN's word matching loss (eq. 7-12), caption by caption, with the copies its code makes: the sum of both directions."""
+    """AttnGAN's word matching loss (eq. 7-12), caption by caption, with the copies its code makes:
+    the sum of both directions."""
     import torch
     from torch.nn import functional as F
 
     regions, columns, attentions = region_feats.flatten(2), [], []  # (B, D, R)
     for number, length in enumerate(attention_mask.sum(dim=1).tolist()):
-        words = word_embs[number, :length].T.contiguous().repeat(len(regions), 1, 1)  # (B, D, T): the same words for every image
+        words = (
+            word_embs[number, :length].T.contiguous().repeat(len(regions), 1, 1)
+        )  # (B, D, T): the same words for every image
         attention = (regions.mT.contiguous() @ words).softmax(dim=2)  # (B, R, T), over the words
         attention = (gamma1 * attention.mT.contiguous()).softmax(dim=2)  # (B, T, R), over the regions
         context = regions @ attention.mT.contiguous()  # (B, D, T)
@@ -192,15 +225,18 @@ def plain_matching(recipe, images, text) -> dict:
     """Both matching losses of DAMSM, each with both directions."""
     from t2i_supcon.losses import sentence_matching_loss
 
-    words = plain_word_loss(images.region_feats, text.word_embs, text.attention_mask, recipe.gamma1, recipe.gamma2, recipe.gamma3)
+    words = plain_word_loss(
+        images.region_feats, text.word_embs, text.attention_mask, recipe.gamma1, recipe.gamma2, recipe.gamma3
+    )
     return {"words": words, "sent": sum(sentence_matching_loss(images.image_emb, text.sent_emb, None, recipe.gamma3))}
 
 
 class PlainProcedure:
     """One training step as the papers' code takes it, with the networks of a phase.
 
-    Gradients flow wherever that code lets them: the generator's also into the discriminators' weights and, in GALIP, the discriminator's
-    through the frozen image tower to the pixels. Every network has an optimiser that goes tensor by tensor, and so does the average.
+    Gradients flow wherever that code lets them: the generator's also into the discriminators'
+    weights and, in GALIP, the discriminator's through the frozen image tower to the pixels. Every
+    network has an optimiser that goes tensor by tensor, and so does the average.
     """
 
     def __init__(self, phase, watch: Stopwatch):
@@ -210,7 +246,9 @@ class PlainProcedure:
         rates = (self.recipe.generator_learning_rate, self.recipe.discriminator_learning_rate)
         self.g_adam = torch.optim.Adam(phase.generator.parameters(), rates[0], self.recipe.betas, foreach=False)
         judges = phase.discriminator.scales if self.recipe.model in ("attngan", "dmgan") else [phase.discriminator]
-        self.d_adams = [torch.optim.Adam(judge.parameters(), rates[1], self.recipe.betas, foreach=False) for judge in judges]
+        self.d_adams = [
+            torch.optim.Adam(judge.parameters(), rates[1], self.recipe.betas, foreach=False) for judge in judges
+        ]
         self.average = [p.detach().clone() for p in phase.generator.parameters()]
         self.step = {"galip": self.galip, "ssagan": self.ssagan}.get(self.recipe.model, self.stacked)
 
@@ -219,7 +257,9 @@ class PlainProcedure:
             round_ = self.phase._deal(batch)
         text = round_.text
         with self.watch("generator forward"):
-            fake = self.phase.generator(round_.noise, text.sent_emb, text.word_embs, text.attention_mask, round_.conditioning_noise)
+            fake = self.phase.generator(
+                round_.noise, text.sent_emb, text.word_embs, text.attention_mask, round_.conditioning_noise
+            )
         return {name: value.detach() for name, value in self.step(batch, text, fake).items()}
 
     def update(self, optimizer, loss) -> None:
@@ -239,7 +279,9 @@ class PlainProcedure:
             with self.watch("discriminator"):
                 adam.zero_grad()
                 of_real, of_fake = judge(real, text.sent_emb, text.sent_emb[1:]), judge(drawn.detach(), text.sent_emb)
-                loss = bce_discriminator_loss(of_real.cond[0], of_fake.cond[0], of_real.wrong[0], of_real.uncond[0], of_fake.uncond[0])
+                loss = bce_discriminator_loss(
+                    of_real.cond[0], of_fake.cond[0], of_real.wrong[0], of_real.uncond[0], of_fake.uncond[0]
+                )
                 self.update(adam, loss)
                 terms["d_adv"] += loss.detach()
         with self.watch("generator update"):
@@ -275,11 +317,18 @@ class PlainProcedure:
             terms["g_adv"] = hinge_generator_loss(judge(fake.images, text.sent_emb).cond[0])
             with self.watch("image encoder and matching"):
                 terms |= plain_matching(self.recipe, self.phase.image_encoder(fake.images[-1]), text)
-            self.update(self.g_adam, sum(weight * terms[name] for name, weight in weights.items() if not name.startswith("d_")))
+            self.update(
+                self.g_adam, sum(weight * terms[name] for name, weight in weights.items() if not name.startswith("d_"))
+            )
         return terms
 
     def galip(self, batch, text, fake) -> dict:
-        from t2i_supcon.losses import cosine_matching_loss, hinge_discriminator_loss, hinge_generator_loss, matching_aware_gradient_penalty
+        from t2i_supcon.losses import (
+            cosine_matching_loss,
+            hinge_discriminator_loss,
+            hinge_generator_loss,
+            matching_aware_gradient_penalty,
+        )
 
         weights, judge, (adam,) = self.recipe.loss_weights, self.phase.discriminator, self.d_adams
         sent = text.sent_emb.detach().requires_grad_()
@@ -296,7 +345,9 @@ class PlainProcedure:
             self.g_adam.zero_grad()
             terms["g_adv"] = hinge_generator_loss(judge(seen.local_feats, text.sent_emb).cond[0])
             terms["clip_sim"] = cosine_matching_loss(seen.image_emb, text.sent_emb)
-            self.update(self.g_adam, sum(weight * terms[name] for name, weight in weights.items() if not name.startswith("d_")))
+            self.update(
+                self.g_adam, sum(weight * terms[name] for name, weight in weights.items() if not name.startswith("d_"))
+            )
         return terms
 
 
@@ -308,7 +359,10 @@ class PlainEncoderProcedure:
 
         self.phase, self.watch = phase, watch
         self.adam = torch.optim.Adam(
-            [p for p in phase.model.parameters() if p.requires_grad], phase.recipe.learning_rate, phase.recipe.betas, foreach=False
+            [p for p in phase.model.parameters() if p.requires_grad],
+            phase.recipe.learning_rate,
+            phase.recipe.betas,
+            foreach=False,
         )
 
     def train_step(self, batch) -> dict:
@@ -330,8 +384,11 @@ class PlainEncoderProcedure:
         return {name: term.detach() for name, term in terms.items()}
 
 
-def build_step(model: str, batch_size: int, plain: bool, watch: Stopwatch, precision: str, compiled: bool) -> Callable[[], dict]:
-    """A training step of `model` at its published size on one fixed batch, with random weights that depend on nothing else."""
+def build_step(
+    model: str, batch_size: int, plain: bool, watch: Stopwatch, precision: str, compiled: bool
+) -> Callable[[], dict]:
+    """A training step of `model` at its published size on one fixed batch, with random weights that
+    depend on nothing else."""
     import torch
     from accelerate import Accelerator
 
@@ -341,7 +398,9 @@ def build_step(model: str, batch_size: int, plain: bool, watch: Stopwatch, preci
     from t2i_supcon.training.recipe import build_model_config, load_recipe
 
     overrides = [f"batch_size={batch_size}", "mask_same_label=false", f"compile={str(compiled).lower()}"]
-    recipe = load_recipe(f"{model}-cub-baseline", Path(__file__).parent / "recipes", overrides + ["channels_last=false"] * plain)
+    recipe = load_recipe(
+        f"{model}-cub-baseline", Path(__file__).parent / "recipes", overrides + ["channels_last=false"] * plain
+    )
     accelerator = Accelerator(cpu=watch.device == "cpu", mixed_precision=precision)
     torch.manual_seed(0)
     if model == "damsm":
@@ -350,7 +409,9 @@ def build_step(model: str, batch_size: int, plain: bool, watch: Stopwatch, preci
     else:
         encoders = CLIPPairModel(CLIPPairConfig()) if model == "galip" else DAMSMModel(DAMSMConfig())
         given = ("text_config", "image_config") if model == "galip" else ("text_config",)
-        config = build_model_config(GANS[model].config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given})
+        config = build_model_config(
+            GANS[model].config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given}
+        )
         generator, discriminator = GANS[model].generator(config), GANS[model].discriminator(config)
         phase = GANPhase(recipe, accelerator, generator, discriminator, encoders.text_encoder, encoders.image_encoder)
         sizes, words = config.image_sizes, recipe.data.max_words
@@ -402,8 +463,11 @@ def count_operations(step: Callable[[], object]) -> int:
     return counter.total
 
 
-def run_steps(pipe, model: str, batch_size: int, plain: bool, device: str, precision: str, compiled: bool, keep_memory: bool) -> None:
-    """A process of its own per procedure, so that each has its own peak of memory: takes a step whenever it is asked to."""
+def run_steps(
+    pipe, model: str, batch_size: int, plain: bool, device: str, precision: str, compiled: bool, keep_memory: bool
+) -> None:
+    """A process of its own per procedure, so that each has its own peak of memory: takes a step
+    whenever it is asked to."""
     import torch
 
     from t2i_supcon.training.memory import keep_freed_memory
@@ -427,12 +491,17 @@ def run_steps(pipe, model: str, batch_size: int, plain: bool, device: str, preci
         step()
         total = watch.now() - started
         pipe.send((total, dict(watch.seconds)))
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if device == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
     pipe.send(peak)
 
 
 def measure_peak(device: str, precision: str) -> float:
-    """Operations per second of a large matrix product or convolution, whichever is quicker: the most this machine was seen to do."""
+    """Operations per second of a large matrix product or convolution, whichever is quicker: the
+    most this machine was seen to do."""
     import torch
     from torch.nn import functional as F
 
@@ -443,7 +512,10 @@ def measure_peak(device: str, precision: str) -> float:
     weight = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     watch, seconds = Stopwatch(device), defaultdict(list)
     for _ in range(6):
-        for operations, work in ((2 * size**3, lambda: a @ a), (2 * x.numel() * weight[0].numel(), lambda: F.conv2d(x, weight, padding=1))):
+        for operations, work in (
+            (2 * size**3, lambda: a @ a),
+            (2 * x.numel() * weight[0].numel(), lambda: F.conv2d(x, weight, padding=1)),
+        ):
             started = watch.now()
             work()
             seconds[operations].append(watch.now() - started)
@@ -451,7 +523,8 @@ def measure_peak(device: str, precision: str) -> float:
 
 
 class Runner:
-    """A process that holds one procedure and takes a step whenever it is asked; on its own, so that its peak of memory is its own too."""
+    """A process that holds one procedure and takes a step whenever it is asked; on its own, so that
+    its peak of memory is its own too."""
 
     def __init__(self, *what):
         context = multiprocessing.get_context("spawn")
@@ -483,11 +556,25 @@ class Runner:
         return median(parts.get(name, 0.0) for parts in self.parts)
 
 
-def benchmark_train(models: list[str], repeats: int, batch_size: int | None, device: str, precision: str, compiled: bool, keep_memory: bool) -> None:
-    """Prints seconds, parts, FLOPs and memory of one step of each model, beside the plain procedure's."""
+def benchmark_train(
+    models: list[str],
+    repeats: int,
+    batch_size: int | None,
+    device: str,
+    precision: str,
+    compiled: bool,
+    keep_memory: bool,
+) -> None:
+    """Prints seconds, parts, FLOPs and memory of one step of each model, beside the plain
+    procedure's."""
     peaks = {kind: measure_peak(device, kind) for kind in ("no", precision)}
-    reached = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {'float32' if kind == 'no' else kind}" for kind, peak in peaks.items())
-    print(f"{device}: large matrix products or convolutions reach {reached}; random weights and images, median of {repeats} interleaved steps")
+    reached = ", ".join(
+        f"{peak / 1e9:.0f} GFLOP/s in {'float32' if kind == 'no' else kind}" for kind, peak in peaks.items()
+    )
+    print(
+        f"{device}: large matrix products or convolutions reach {reached}; random weights and images, "
+        f"median of {repeats} interleaved steps"
+    )
     for model in models:
         rows = batch_size or BATCH_SIZES[model]
         ours = Runner(model, rows, False, device, precision, compiled, True)
@@ -500,26 +587,40 @@ def benchmark_train(models: list[str], repeats: int, batch_size: int | None, dev
             ratio = f"{row[0] / row[1]:8.2f}" if all(row) else f"{'':8}"
             print(f"  {name:34}{row[0]:>10.3f}{shares[0]:>8.0%}{row[1]:>12.3f}{shares[1]:>8.0%}{ratio}")
         totals = [median(runner.totals) for runner in (plain, ours)]
-        print(f"  {'whole step':34}{totals[0]:>10.3f}{'':8}{totals[1]:>12.3f}{'':8}{median(ratios):>8.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(
+            f"  {'whole step':34}{totals[0]:>10.3f}{'':8}{totals[1]:>12.3f}{'':8}{median(ratios):>8.2f}  "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
         flops = [runner.flops for runner in (plain, ours)]
-        print(f"  {'10^9 operations (FLOPs)':34}{flops[0] / 1e9:>10.0f}{'':8}{flops[1] / 1e9:>12.0f}{'':8}{flops[0] / flops[1]:>8.2f}")
+        print(
+            f"  {'10^9 operations (FLOPs)':34}{flops[0] / 1e9:>10.0f}{'':8}"
+            f"{flops[1] / 1e9:>12.0f}{'':8}{flops[0] / flops[1]:>8.2f}"
+        )
         used = [count / total / peaks[kind] for count, total, kind in zip(flops, totals, ("no", precision))]
         print(f"  {'share of that peak':34}{used[0]:>10.2f}{'':8}{used[1]:>12.2f}")
         memory = [runner.stop() / 2**30 for runner in (plain, ours)]
         print(f"  {'peak memory, GiB':34}{memory[0]:>10.2f}{'':8}{memory[1]:>12.2f}{'':8}{memory[0] / memory[1]:>8.2f}")
-        apart = max(abs(plain.terms[name] - value) / max(abs(value), 1e-6) for name, value in ours.terms.items() if name in plain.terms)
+        apart = max(
+            abs(plain.terms[name] - value) / max(abs(value), 1e-6)
+            for name, value in ours.terms.items()
+            if name in plain.terms
+        )
         print(f"  losses of the first step differ by at most {apart:.1e} of their size")
 
 
 def benchmark_losses(repeats: int, batch_size: int | None, device: str) -> None:
-    """Prints the time of the word matching loss, forward and backward, beside a loop over the captions."""
+    """Prints the time of the word matching loss, forward and backward, beside a loop over the
+    captions."""
     import torch
 
     from t2i_supcon.losses import matching_loss, word_relevance
 
     torch.manual_seed(0)
     watch = Stopwatch(device)
-    print(f"word matching loss, 289 regions, 256 wide, captions of 8 to 18 words; {device}, median of {repeats} interleaved runs")
+    print(
+        f"word matching loss, 289 regions, 256 wide, captions of 8 to 18 words; {device}, median of "
+        f"{repeats} interleaved runs"
+    )
     print(f"{'rows':>6}{'loop, ms':>12}{'here, ms':>12}{'ratio':>8}{'difference':>14}")
     for rows in [batch_size] if batch_size else (10, 16, 48):
         regions, words = torch.randn(rows, 256, 17, 17, device=device) / 16, torch.randn(rows, 18, 256, device=device)
@@ -558,17 +659,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
     data = kinds.add_parser("data", help="the way from Parquet shards to training batches")
-    data.add_argument("--repeats", type=positive, default=5, help="interleaved runs, of which the median is printed (default: 5)")
+    data.add_argument(
+        "--repeats", type=positive, default=5, help="interleaved runs, of which the median is printed (default: 5)"
+    )
     data.add_argument("--rows", type=positive, default=600, help="images to draw (default: 600)")
     losses = kinds.add_parser("losses", help="the word matching loss")
     train = kinds.add_parser("train", help="whole training steps; about ten minutes on two CPU cores")
     train.add_argument("models", nargs="*", metavar="model", help=f"any of {', '.join(BATCH_SIZES)} (default: all)")
-    train.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="of this package; the plain procedure runs in float32")
+    train.add_argument(
+        "--mixed-precision",
+        choices=("no", "bf16", "fp16"),
+        default="no",
+        help="of this package; the plain procedure runs in float32",
+    )
     train.add_argument("--compile", action="store_true", help="torch.compile for this package")
-    train.add_argument("--keep-memory", action="store_true", help="let the plain procedure keep freed memory too, to see the rest of the gain alone")
+    train.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="let the plain procedure keep freed memory too, to see the rest of the gain alone",
+    )
     for parts, repeats, rows in ((losses, 11, "10, 16 and 48"), (train, 5, "4; SSA-GAN 2, DAMSM 48")):
         parts.add_argument("--batch-size", type=positive, help=f"rows (default: {rows})")
-        parts.add_argument("--repeats", type=positive, default=repeats, help=f"interleaved runs, of which the median is printed (default: {repeats})")
+        parts.add_argument(
+            "--repeats",
+            type=positive,
+            default=repeats,
+            help=f"interleaved runs, of which the median is printed (default: {repeats})",
+        )
         parts.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default: cpu)")
     options = parser.parse_args(arguments)
     if options.kind != "data" and options.device == "cuda" and not sees_gpu():
@@ -583,7 +700,15 @@ def main(arguments: list[str] | None = None) -> None:
         if unknown := set(options.models) - set(BATCH_SIZES):
             parser.error(f"unknown model {', '.join(sorted(unknown))}; choose from {', '.join(BATCH_SIZES)}")
         models = options.models or list(BATCH_SIZES)
-        benchmark_train(models, options.repeats, options.batch_size, options.device, options.mixed_precision, options.compile, options.keep_memory)
+        benchmark_train(
+            models,
+            options.repeats,
+            options.batch_size,
+            options.device,
+            options.mixed_precision,
+            options.compile,
+            options.keep_memory,
+        )
 
 
 if __name__ == "__main__":

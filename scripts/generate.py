@@ -1,7 +1,9 @@
 """Draws pictures from sentences with a saved model.
 
-python scripts/generate.py --model runs/ssagan-emoji/model --prompt "a red heart" --prompt "a green tree"
-python scripts/generate.py --model runs/ssagan-emoji/model --prompts-file scripts/prompts.txt --images-per-prompt 4
+python scripts/generate.py --model runs/ssagan-emoji/model \\
+    --prompt "a red heart" --prompt "a green tree"
+python scripts/generate.py --model runs/ssagan-emoji/model \\
+    --prompts-file scripts/prompts.txt --images-per-prompt 4
 python scripts/generate.py --model runs/ssagan-emoji/model --prompt "a red heart" --attention
 """
 
@@ -17,9 +19,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompts-file", type=Path, help="a text file with one sentence per line")
     parser.add_argument("--images-per-prompt", type=int, default=1, help="pictures for each sentence (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same pictures (default: 0)")
-    parser.add_argument("--truncation", type=float, help="keep the noise within this bound: less variety, cleaner pictures (e.g. 1.0)")
+    parser.add_argument(
+        "--truncation", type=float, help="keep the noise within this bound: less variety, cleaner pictures (e.g. 1.0)"
+    )
     parser.add_argument("--output", type=Path, default=Path("grid.png"), help="the labelled grid (default: grid.png)")
-    parser.add_argument("--attention", action="store_true", help="also save, per sentence, where its words were read or may change the picture")
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="also save, per sentence, where its words were read or may change the picture",
+    )
     options = parser.parse_args(arguments)
 
     import torch
@@ -30,10 +38,18 @@ def main(arguments: list[str] | None = None) -> None:
     from t2i_supcon.figures import attention_figure, image_strip, labelled_grid, mask_figure
 
     try:
-        prompts = options.prompt + ([line for line in options.prompts_file.read_text().splitlines() if line.strip()] if options.prompts_file else [])
+        prompts = options.prompt + (
+            [line for line in options.prompts_file.read_text().splitlines() if line.strip()]
+            if options.prompts_file
+            else []
+        )
         if not prompts:
             raise ValueError("nothing to draw: give --prompt or --prompts-file")
-        given = {"num_images_per_prompt": options.images_per_prompt, "truncation": options.truncation, "output_attentions": options.attention}
+        given = {
+            "num_images_per_prompt": options.images_per_prompt,
+            "truncation": options.truncation,
+            "output_attentions": options.attention,
+        }
         draw = pipeline("text-to-image", model=options.model)
         drawn, saved = [], [options.output]
         for n, prompt in enumerate(prompts, start=1):

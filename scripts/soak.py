@@ -2,8 +2,9 @@
 
 python scripts/soak.py --kills 20
 
-After each kill the newest checkpoint must load, the next start goes on from it, and the model in the end must be equal, bit for bit, to that
-of a run never killed. The runs are phase 1 on the embedded emoji data, with tiny networks; 20 kills take some 4 minutes.
+After each kill the newest checkpoint must load, the next start goes on from it, and the model in
+the end must be equal, bit for bit, to that of a run never killed. The runs are phase 1 on the
+embedded emoji data, with tiny networks; 20 kills take some 4 minutes.
 """
 
 import argparse
@@ -14,8 +15,19 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-COMMAND = [sys.executable, Path(__file__).with_name("train.py"), "--recipe", "damsm-emoji", "--resume", "--tracker", "none"]
-TINY = ['model_config={"text_config": {"hidden_size": 8}, "image_config": {"hidden_size": 8, "image_size": 75, "channel_divisor": 16}}']
+COMMAND = [
+    sys.executable,
+    Path(__file__).with_name("train.py"),
+    "--recipe",
+    "damsm-emoji",
+    "--resume",
+    "--tracker",
+    "none",
+]
+TINY = [
+    'model_config={"text_config": {"hidden_size": 8}, "image_config": {"hidden_size": 8, "image_size": 75, '
+    '"channel_divisor": 16}}'
+]
 TINY += "image_size=16 batch_size=8 log_every=1 checkpoint_every=2 sample_every=25 eval_every=25 eval_rows=100".split()
 
 
@@ -23,7 +35,12 @@ def train(folder: Path, steps: int, kill_after: float | None = None) -> float:
     """Trains to the end, or so many seconds; returns the seconds taken."""
     started = time.perf_counter()
     with suppress(subprocess.TimeoutExpired):  # raised once run has sent SIGKILL
-        result = subprocess.run([*COMMAND, "--output-dir", folder, *TINY, f"steps={steps}"], capture_output=True, text=True, timeout=kill_after)
+        result = subprocess.run(
+            [*COMMAND, "--output-dir", folder, *TINY, f"steps={steps}"],
+            capture_output=True,
+            text=True,
+            timeout=kill_after,
+        )
         if result.returncode:
             sys.exit(f"a run ended with code {result.returncode}:\n{result.stderr[-2000:]}")
     return time.perf_counter() - started
@@ -33,7 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="how many times the run is killed (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments (default: 0)")
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/soak"), help="a folder without runs of this script (default: runs/soak)")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("runs/soak"),
+        help="a folder without runs of this script (default: runs/soak)",
+    )
     options = parser.parse_args(arguments)
     short, whole, killed = (options.output_dir / name for name in ("short", "whole", "killed"))
     if whole.exists():
@@ -47,7 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     starting = train(short, 2)
     longest = starting + 1.5 * (train(whole, steps) - starting) / options.kills
     for _ in (bar := trange(options.kills, unit="kill")):
-        kills += train(killed, steps, kill_after=(after := chance.uniform(0, longest))) >= after  # as it starts, trains, evaluates, saves
+        kills += (
+            train(killed, steps, kill_after=(after := chance.uniform(0, longest))) >= after
+        )  # as it starts, trains, evaluates, saves
         checkpoints = list_checkpoints(killed / "checkpoints")
         bar.set_postfix(step=load_checkpoint(checkpoints[-1])["step"] if checkpoints else 0)
     train(killed, steps)

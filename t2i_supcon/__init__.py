@@ -1,6 +1,7 @@
 """Text-to-image GANs with label-guided supervised contrastive learning.
 
-Importing this package registers its models with transformers' Auto classes and the "text-to-image" pipeline.
+Importing this package registers its models with transformers' Auto classes and the "text-to-image"
+pipeline.
 """
 
 from . import models

@@ -13,8 +13,11 @@ LIGHT = (255, 190, 0)  # yellow
 YARDSTICK = "_training_images"
 
 
-def labelled_grid(images: list[Image.Image], captions: list[str], columns: int = 4, min_width: int = 160) -> Image.Image:
-    """Lays out images in rows, each with its caption below; small images are enlarged pixel by pixel.
+def labelled_grid(
+    images: list[Image.Image], captions: list[str], columns: int = 4, min_width: int = 160
+) -> Image.Image:
+    """Lays out images in rows, each with its caption below; small images are enlarged pixel by
+    pixel.
 
     Args:
         images: of one size.
@@ -48,7 +51,8 @@ def image_strip(images: list[Image.Image]) -> Image.Image:
 
 
 def attention_figure(image: Image.Image, words: list[str], attention: np.ndarray) -> Image.Image:
-    """Shows where each word was read: the image, then per word the image in dark grey under a yellow light as strong as the word's attention.
+    """Shows where each word was read: the image, then per word the image in dark grey under a
+    yellow light as strong as the word's attention.
 
     Each word is scaled to its own maximum, which its label states.
 
@@ -68,7 +72,8 @@ def attention_figure(image: Image.Image, words: list[str], attention: np.ndarray
 
 
 def mask_figure(image: Image.Image, words: list[str], masks: list[np.ndarray]) -> Image.Image:
-    """Shows the image, then each block's mask: white where the text may change this place, black where it may not.
+    """Shows the image, then each block's mask: white where the text may change this place, black
+    where it may not.
 
     Args:
         image: the picture drawn.
@@ -89,9 +94,11 @@ def _even_columns(n: int) -> int:
 
 
 def plot_metrics(log: Path, output: Path) -> None:
-    """Plots every loss term and every evaluated number of a run's `metrics.jsonl` over the steps, one small plot each.
+    """Plots every loss term and every evaluated number of a run's `metrics.jsonl` over the steps,
+    one small plot each.
 
-    A number named like another plus `_training_images` is that one's yardstick: a dashed line in its plot.
+    A number named like another plus `_training_images` is that one's yardstick: a dashed line in
+    its plot.
     """
     from matplotlib.figure import Figure
 
@@ -101,7 +108,9 @@ def plot_metrics(log: Path, output: Path) -> None:
         for name, value in entry.items():
             if name not in ("step", "rows_per_second"):
                 curves[name].append((entry["step"], value))
-    yardsticks = {name.removesuffix(YARDSTICK): curves.pop(name)[-1][1] for name in list(curves) if name.endswith(YARDSTICK)}
+    yardsticks = {
+        name.removesuffix(YARDSTICK): curves.pop(name)[-1][1] for name in list(curves) if name.endswith(YARDSTICK)
+    }
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.6 * rows), layout="constrained")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Gives a folder to fill that takes the place of `final` once the block ends without an error, and vanishes otherwise."""
+    """Gives a folder to fill that takes the place of `final` once the block ends without an error,
+    and vanishes otherwise."""
     partial = final.with_name(f".partial-{final.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -26,7 +27,8 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 
 def recover_folder(final: Path) -> None:
-    """Puts `final` back where a process was killed between moving it aside and putting another one in its place."""
+    """Puts `final` back where a process was killed between moving it aside and putting another one
+    in its place."""
     if _replaced(final).exists() and not final.exists():
         os.replace(_replaced(final), final)
     shutil.rmtree(_replaced(final), ignore_errors=True)

@@ -16,8 +16,9 @@ class TextToImagePipeline(Pipeline):
         draw = pipeline("text-to-image", model="runs/ssagan-emoji/model")
         draw("a red heart", num_images_per_prompt=4, seed=0)
 
-    A prompt gives a list of N images; a list of prompts gives a list of such lists. The same seed draws the same pictures.
-    Word attention and masks come from `draw.model.generate(..., output_attentions=True)`.
+    A prompt gives a list of N images; a list of prompts gives a list of such lists. The same seed
+    draws the same pictures. Word attention and masks come from `draw.model.generate(...,
+    output_attentions=True)`.
 
     Call arguments:
         num_images_per_prompt: N, 1 when absent.
@@ -35,13 +36,19 @@ class TextToImagePipeline(Pipeline):
     def preprocess(self, prompt: str) -> dict:
         return dict(encode_prompts(self.tokenizer, [prompt]))
 
-    def _forward(self, inputs: dict, num_images_per_prompt: int = 1, seed: int | None = None, truncation: float | None = None) -> torch.Tensor:
+    def _forward(
+        self, inputs: dict, num_images_per_prompt: int = 1, seed: int | None = None, truncation: float | None = None
+    ) -> torch.Tensor:
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        output = self.model.generate(**inputs, num_images_per_prompt=num_images_per_prompt, generator=generator, truncation=truncation)
+        output = self.model.generate(
+            **inputs, num_images_per_prompt=num_images_per_prompt, generator=generator, truncation=truncation
+        )
         return {"images": output.images[-1]}
 
     def postprocess(self, outputs: dict) -> list[Image.Image]:
         return [to_pil(image) for image in outputs["images"]]
 
 
-PIPELINE_REGISTRY.register_pipeline("text-to-image", pipeline_class=TextToImagePipeline, pt_model=AutoModel, type="multimodal")
+PIPELINE_REGISTRY.register_pipeline(
+    "text-to-image", pipeline_class=TextToImagePipeline, pt_model=AutoModel, type="multimodal"
+)

@@ -3,8 +3,8 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# before torch comes, and for the processes that tests start: networks this small run no faster on two threads, and ten times slower where
-# something else runs beside them
+# before torch comes, and for the processes that tests start: networks this small run no faster on
+# two threads, and ten times slower where something else runs beside them
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import io
@@ -25,8 +25,20 @@ from t2i_supcon.models import GANS, DAMSMConfig, DAMSMModel
 CAPTIONS = ["a red circle", "a blue square on white", "the green triangle, a small one", "yellow star"]
 TINY_TEXT = {"embedding_dim": 7, "hidden_size": 8}
 TINY_IMAGE = {"hidden_size": 8, "image_size": 75, "channel_divisor": 16}
-TINY_TRANSFORMER = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "projection_dim": 8}
-TINY_CLIP_TEXT = {**TINY_TRANSFORMER, "max_position_embeddings": 8, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+TINY_TRANSFORMER = {
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "projection_dim": 8,
+}
+TINY_CLIP_TEXT = {
+    **TINY_TRANSFORMER,
+    "max_position_embeddings": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 TINY_CLIP_IMAGE = {**TINY_TRANSFORMER, "image_size": 16, "patch_size": 4, "feature_layers": [0, 2]}
 TINY_STACKED = {
     "image_size": 32,
@@ -50,7 +62,13 @@ TINY = {
         "score_channels": 4,
         "image_config": TINY_CLIP_IMAGE,
     },
-    "ssagan": {"image_size": 16, "noise_dim": 6, "generator_channels": 4, "discriminator_channels": 4, "mask_channels": 5},
+    "ssagan": {
+        "image_size": 16,
+        "noise_dim": 6,
+        "generator_channels": 4,
+        "discriminator_channels": 4,
+        "mask_channels": 5,
+    },
 }
 TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
 
@@ -72,7 +90,9 @@ def tokenizer():
 
 @pytest.fixture
 def encoders(tokenizer) -> DAMSMModel:
-    return DAMSMModel(DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": len(tokenizer)}, image_config=TINY_IMAGE)).eval()
+    return DAMSMModel(
+        DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": len(tokenizer)}, image_config=TINY_IMAGE)
+    ).eval()
 
 
 def tiny_text(name: str, vocab_size: int = 20) -> dict:
@@ -102,7 +122,8 @@ def write_dataset(
     row_group: int = 1000,
     boxes: list[list[float] | None] | None = None,
 ) -> Path:
-    """Writes one Parquet shard in the row schema, drawn pictures and all; `labels` of a row are one or several, of which the first is `label`."""
+    """Writes one Parquet shard in the row schema, drawn pictures and all; `labels` of a row are one
+    or several, of which the first is `label`."""
     n = len(labels)
     own = [[label] if isinstance(label, int) else label for label in labels]
     names = [f"class {i}" for i in range(max(label for several in own for label in several) + 1)]
@@ -116,7 +137,9 @@ def write_dataset(
         "source": ["drawn"] * n,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict(columns, features=row_features(names)).to_parquet(folder / f"{split}-00000-of-00001.parquet", batch_size=row_group)
+    datasets.Dataset.from_dict(columns, features=row_features(names)).to_parquet(
+        folder / f"{split}-00000-of-00001.parquet", batch_size=row_group
+    )
     return folder
 
 

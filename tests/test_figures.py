@@ -27,7 +27,8 @@ def test_a_strip_sets_images_side_by_side():
 
 
 def panel(figure, i, columns, rows, width=192):
-    """The i-th panel's pixels, (width, width) grey values, of a figure whose images are enlarged to `width`."""
+    """The i-th panel's pixels, (width, width) grey values, of a figure whose images are enlarged to
+    `width`."""
     y, x = i // columns * ((figure.height - MARGIN) // rows), i % columns * (width + MARGIN)
     return np.array(figure.convert("L"))[MARGIN + y : MARGIN + y + width, MARGIN + x : MARGIN + x + width].astype(float)
 
@@ -54,7 +55,9 @@ def test_attention_and_words_must_match():
 
 
 def test_many_words_fill_even_rows():
-    figure = attention_figure(picture(0, 64), [f"word{i}" for i in range(11)], np.random.default_rng(0).random((11, 8, 8)))
+    figure = attention_figure(
+        picture(0, 64), [f"word{i}" for i in range(11)], np.random.default_rng(0).random((11, 8, 8))
+    )
     assert figure.width == 6 * (192 + MARGIN) + MARGIN  # 12 panels: 6 + 6, not 8 + 4
     assert panel(figure, 11, 6, 2).std() > 10
 
@@ -67,7 +70,9 @@ def test_a_mask_is_white_where_it_is_one():
 
 
 def test_a_plot_is_drawn_for_every_number(tmp_path):
-    lines = [{"step": 0, "eval/fd": 3.0, "eval/fd_training_images": 1.0}] + [{"step": s, "loss": 1 / s, "rows_per_second": 5} for s in range(1, 9)]
+    lines = [{"step": 0, "eval/fd": 3.0, "eval/fd_training_images": 1.0}] + [
+        {"step": s, "loss": 1 / s, "rows_per_second": 5} for s in range(1, 9)
+    ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     plot_metrics(tmp_path / "metrics.jsonl", tmp_path / "metrics.png")
     image = np.array(Image.open(tmp_path / "metrics.png").convert("L"))

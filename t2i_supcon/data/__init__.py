@@ -8,7 +8,7 @@ from .columns import Columns
 from .cub import read_cub
 from .emoji import read_emoji
 from .folder import read_folder
-from .loading import EvaluationRows, TrainingRows, check_captions, load_rows, shard_files
+from .loading import EvaluationRows, Rows, TrainingRows, check_captions, evenly_spaced, load_rows, shard_files
 from .pairing import BatchSampler, IndexedRows
 from .shards import Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
@@ -25,6 +25,7 @@ __all__ = [
     "Columns",
     "EvaluationRows",
     "IndexedRows",
+    "Rows",
     "Source",
     "StreamedRows",
     "TrainingRows",
@@ -32,6 +33,7 @@ __all__ = [
     "check_captions",
     "decode_image",
     "encode_prompts",
+    "evenly_spaced",
     "image_pyramid",
     "load_rows",
     "make_row",

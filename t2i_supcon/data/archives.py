@@ -16,7 +16,9 @@ from pathlib import Path, PurePosixPath
 MAX_BYTES = 1 << 30  # of one file: COCO's largest JSON has a third of it
 MAX_RATIO = 200  # expansion beyond this is a bomb; text and JSON stay below 30
 MIN_BOMB = 1 << 20  # small files may expand as they like
-HASHED = 1 << 26  # bytes of a file's beginning that its fingerprint covers: tables are read whole, large archives are not
+HASHED = (
+    1 << 26
+)  # bytes of a file's beginning that its fingerprint covers: tables are read whole, large archives are not
 
 
 class BrokenArchiveError(ValueError):
@@ -29,20 +31,33 @@ def check_name(name: str, where: object) -> str:
     Raises:
         BrokenArchiveError: the name could lead out of its folder.
     """
-    if not name or name.startswith("/") or "\\" in name or "\0" in name or ":" in name.split("/")[0] or ".." in PurePosixPath(name).parts:
+    if (
+        not name
+        or name.startswith("/")
+        or "\\" in name
+        or "\0" in name
+        or ":" in name.split("/")[0]
+        or ".." in PurePosixPath(name).parts
+    ):
         raise BrokenArchiveError(f"{where}: the name {name!r} leads out of the archive; it is refused")
     return name
 
 
 def fingerprint(path: Path, without: Path | None = None) -> str:
-    """Of a file its size, beginning and end, where compressed archives keep their check sums; of a folder its files' names, sizes and times.
+    """Of a file its size, beginning and end, where compressed archives keep their check sums; of a
+    folder its files' names, sizes and times.
 
     Args:
-        without: where it lies inside the folder, this one does not count, as hidden files and folders do not.
+        without: where it lies inside the folder, this one does not count, as hidden files and
+            folders do not.
     """
     if path.is_dir():
         inner = without is not None and path in without.parents
-        found = sorted((p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file() and not (inner and without in p.parents))
+        found = sorted(
+            (p.relative_to(path).as_posix(), p)
+            for p in path.rglob("*")
+            if p.is_file() and not (inner and without in p.parents)
+        )
         files = [(name, p.stat().st_size, p.stat().st_mtime_ns) for name, p in found if "/." not in f"/{name}"]
         return hashlib.sha1(json.dumps(files).encode()).hexdigest()
     with path.open("rb") as file:
@@ -56,16 +71,20 @@ def fingerprint(path: Path, without: Path | None = None) -> str:
 
 
 class Files:
-    """The files of a folder, a zip or a tar archive: `names`, and `read(name)`. Links are never followed.
+    """The files of a folder, a zip or a tar archive: `names`, and `read(name)`. Links are never
+    followed.
 
-    A tar archive, which has no random access, is first unpacked under `work`; a zip archive is read in place.
+    A tar archive, which has no random access, is first unpacked under `work`; a zip archive is read
+    in place.
 
     Args:
         path: the folder or archive, told apart by content.
-        work: folder for what must be unpacked; a finished unpacking of the same file found there is used again.
+        work: folder for what must be unpacked; a finished unpacking of the same file found there is
+            used again.
 
     Raises:
-        BrokenArchiveError: not an archive, truncated, unsafe names, links, sparse files, or an expansion that only a bomb has.
+        BrokenArchiveError: not an archive, truncated, unsafe names, links, sparse files, or an
+            expansion that only a bomb has.
     """
 
     def __init__(self, path: Path, work: Path):
@@ -99,7 +118,9 @@ class Files:
         try:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise BrokenArchiveError(f"{self.path}: truncated or broken zip archive ({error}); fetch it again") from error
+            raise BrokenArchiveError(
+                f"{self.path}: truncated or broken zip archive ({error}); fetch it again"
+            ) from error
         members = [member for member in self._zip.infolist() if not member.is_dir()]
         for member in members:
             check_name(member.filename, self.path)
@@ -122,8 +143,18 @@ class Files:
             return self._zip.read(name)
         except KeyError as error:
             raise FileNotFoundError(f"{self.path}: {name} is missing") from error
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-            raise BrokenArchiveError(f"{self.path}: {name} cannot be read ({error}); fetch the archive again") from error
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            EOFError,
+            OSError,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
+            raise BrokenArchiveError(
+                f"{self.path}: {name} cannot be read ({error}); fetch the archive again"
+            ) from error
 
 
 class _Limited(io.RawIOBase):
@@ -136,12 +167,15 @@ class _Limited(io.RawIOBase):
         data = self.file.read(size)
         self.left -= len(data)
         if self.left < 0:
-            raise BrokenArchiveError(f"{self.where}: it expands more than {MAX_RATIO} times, as only a bomb does; it is refused")
+            raise BrokenArchiveError(
+                f"{self.where}: it expands more than {MAX_RATIO} times, as only a bomb does; it is refused"
+            )
         return data
 
 
 class _Member(tarfile.TarInfo):
-    """A member of an archive; only a block of zeros ends it, where tarfile also takes a broken or missing header for the end."""
+    """A member of an archive; only a block of zeros ends it, where tarfile also takes a broken or
+    missing header for the end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
@@ -155,7 +189,9 @@ class _Member(tarfile.TarInfo):
 
 def _check_expansion(path: Path, name: str, size: int, packed: int) -> None:
     if size > MAX_BYTES or (size > MIN_BOMB and size > MAX_RATIO * packed):
-        raise BrokenArchiveError(f"{path}: {name} expands from {packed} to {size} bytes, as only a bomb does; it is refused")
+        raise BrokenArchiveError(
+            f"{path}: {name} expands from {packed} to {size} bytes, as only a bomb does; it is refused"
+        )
 
 
 def _unpack_tar(path: Path, target: Path, zipped: bool) -> None:
@@ -174,7 +210,9 @@ def _unpack_tar(path: Path, target: Path, zipped: bool) -> None:
                     if not member.isfile():
                         raise BrokenArchiveError(f"{path}: {name} is a link or a device; these are refused")
                     if member.issparse():  # its holes are written though they are not in the stream
-                        raise BrokenArchiveError(f"{path}: {name} is a sparse file; it is refused; pack the archive without --sparse")
+                        raise BrokenArchiveError(
+                            f"{path}: {name} is a sparse file; it is refused; pack the archive without --sparse"
+                        )
                     _check_expansion(path, name, member.size, size)
                     (partial / name).parent.mkdir(parents=True, exist_ok=True)
                     with (partial / name).open("wb") as out:
@@ -188,7 +226,9 @@ def _unpack_tar(path: Path, target: Path, zipped: bool) -> None:
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}; only lists, dicts, strings and numbers are admitted")
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}; only lists, dicts, strings and numbers are admitted"
+        )
 
 
 def read_plain_pickle(data: bytes, where: object) -> object:

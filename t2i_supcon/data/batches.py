@@ -28,11 +28,13 @@ class Batches:
         collate: makes the batch.
         device: where batches go.
         workers: processes that prepare batches; 0 = this one.
-        max_broken_share: share of the rows read (of the first 1,000 at least) that may be broken. Each is logged and counted.
+        max_broken_share: share of the rows read (of the first 1,000 at least) that may be broken.
+            Each is logged and counted.
         state: from `state_dict`, to resume.
 
     Raises:
-        ValueError: the state comes from data of another kind or size, or from batches of another kind or size.
+        ValueError: the state comes from data of another kind or size, or from batches of another
+            kind or size.
         BrokenRowError: while iterating, more broken rows than allowed.
     """
 
@@ -59,7 +61,7 @@ class Batches:
             num_workers=workers,
             pin_memory=torch.device(device).type == "cuda",
             worker_init_fn=ignore_signals if workers else None,
-            generator=torch.Generator(),  # of its own, so that starting a loader draws nothing from the training's random numbers
+            generator=torch.Generator(),  # its own: starting a loader draws none of the training's random numbers
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -80,12 +82,14 @@ class Batches:
             raise BrokenRowError(batch.broken[0])
         if self.broken > self.max_broken_share * max(self.rows, FIRST_ROWS):
             raise BrokenRowError(
-                f"{self.broken} broken rows among {self.rows}, more than data.max_broken_share {self.max_broken_share:g} allows; "
+                f"{self.broken} broken rows among {self.rows}, more than data.max_broken_share "
+                f"{self.max_broken_share:g} allows; "
                 f"the last: {batch.broken[-1]}"
             )
 
     def state_dict(self) -> dict:
-        """What resumes behind the batch last handed out: plain values and, of a stream, the few rows that wait for a partner."""
+        """What resumes behind the batch last handed out: plain values and, of a stream, the few
+        rows that wait for a partner."""
         return {"sampler": self._state, "rows": self.rows, "broken": self.broken, "made_of": self._made_of()}
 
     def _made_of(self) -> dict:
@@ -101,10 +105,14 @@ class Batches:
     def _check(self, state: dict | None) -> None:
         for name, here in self._made_of().items():
             if state is not None and (there := state.get("made_of", {}).get(name, "not recorded")) != here:
-                raise ValueError(f"the checkpoint does not fit the recipe: {name} was {there} there and is {here} here; resume with what it was then")
+                raise ValueError(
+                    f"the checkpoint does not fit the recipe: {name} was {there} there and is {here} here; "
+                    "resume with what it was then"
+                )
 
 
 def ignore_signals(worker: int) -> None:
-    """Leaves it to the training process to stop: Ctrl-C and a launcher's SIGTERM reach its workers too, which it still needs for the last step."""
+    """Leaves it to the training process to stop: Ctrl-C and a launcher's SIGTERM reach its workers
+    too, which it still needs for the last step."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,5 @@
-"""COCO 2014 from the official archives, with one label an image by a stated rule and all of them beside it."""
+"""COCO 2014 from the official archives, with one label an image by a stated rule and all of them
+beside it."""
 
 import json
 from collections import Counter, defaultdict
@@ -26,24 +27,39 @@ def read_coco(images: list[Path], annotations: Path, work: Path, label_rule: str
         images: `train2014.zip` and `val2014.zip`, or folders.
         annotations: `annotations_trainval2014.zip`, or a folder.
         work: folder for temporary files.
-        label_rule: "largest", the category whose objects together cover the largest area of the image; "most_frequent", the one with the most
-            objects in the image; "rarest", the one in the fewest training images.
+        label_rule: "largest", the category whose objects together cover the largest area of the
+            image; "most_frequent", the one with the most objects in the image; "rarest", the one in
+            the fewest training images.
 
     Raises:
         ValueError: files that are missing or do not fit together.
     """
     archives = [Files(path, work) for path in images]
-    found = {name.rsplit("/", 1)[-1]: (archive, name) for archive in archives for name in archive.names if name.endswith(".jpg")}
+    found = {
+        name.rsplit("/", 1)[-1]: (archive, name)
+        for archive in archives
+        for name in archive.names
+        if name.endswith(".jpg")
+    }
     texts = Files(annotations, work)
     captions, instances = (
-        {split: _read_json(texts, f"{kind}_{part}.json", FIELDS[kind]) for split, part in SPLITS.items()} for kind in ("captions", "instances")
+        {split: _read_json(texts, f"{kind}_{part}.json", FIELDS[kind]) for split, part in SPLITS.items()}
+        for kind in ("captions", "instances")
     )
     for split, part in SPLITS.items():
         _check_images(captions[split]["images"], captions[split]["annotations"], f"{annotations}: captions_{part}.json")
-        _check_images(captions[split]["images"], instances[split]["annotations"], f"{annotations}: instances_{part}.json")
-    names = {category["id"]: category["name"] for category in sorted(instances["train"]["categories"], key=lambda category: category["id"])}
+        _check_images(
+            captions[split]["images"], instances[split]["annotations"], f"{annotations}: instances_{part}.json"
+        )
+    names = {
+        category["id"]: category["name"]
+        for category in sorted(instances["train"]["categories"], key=lambda category: category["id"])
+    }
     ids = {category: number for number, category in enumerate(names)}
-    areas = {split: _areas(instances[split]["annotations"], ids, f"{annotations}: instances_{SPLITS[split]}.json") for split in SPLITS}
+    areas = {
+        split: _areas(instances[split]["annotations"], ids, f"{annotations}: instances_{SPLITS[split]}.json")
+        for split in SPLITS
+    }
     common = Counter(label for objects in areas["train"].values() for label in objects)
     rows = {split: [] for split in SPLITS}
     for split in SPLITS:
@@ -53,14 +69,25 @@ def read_coco(images: list[Path], annotations: Path, work: Path, label_rule: str
         for image in captions[split]["images"]:
             name, objects = image["file_name"], areas[split].get(image["id"], {})
             if name not in found:
-                raise FileNotFoundError(f"{', '.join(map(str, images))}: the image {name} of captions_{SPLITS[split]}.json is missing")
+                raise FileNotFoundError(
+                    f"{', '.join(map(str, images))}: the image {name} of captions_{SPLITS[split]}.json is missing"
+                )
             rows[split].append(
-                make_row(name, of_image[image["id"]], sorted(objects), pick_label(objects, label_rule, common), name[:-4], "COCO 2014")
+                make_row(
+                    name,
+                    of_image[image["id"]],
+                    sorted(objects),
+                    pick_label(objects, label_rule, common),
+                    name[:-4],
+                    "COCO 2014",
+                )
             )
     return Source(
         title="COCO 2014 with captions and labels",
-        licence="annotations CC BY 4.0 (COCO Consortium); images under the terms of Flickr, each with a licence of its own",
-        split=f"the official one, train2014 and val2014 (as test); one label an image by the rule `{label_rule}`, all of them in `labels`",
+        licence="annotations CC BY 4.0 (COCO Consortium); images under the terms of Flickr, each with a "
+        "licence of its own",
+        split=f"the official one, train2014 and val2014 (as test); one label an image by the rule "
+        f"`{label_rule}`, all of them in `labels`",
         label_names=list(names.values()),
         rows=rows,
         read=lambda name: found[name][0].read(found[name][1]),
@@ -87,7 +114,9 @@ def _areas(annotations: list[dict], ids: dict[int, int], where: str) -> dict[int
     areas = defaultdict(lambda: defaultdict(list))
     for annotation in annotations:
         if annotation["category_id"] not in ids:
-            raise ValueError(f"{where}: annotation {annotation['id']} has the unknown category {annotation['category_id']}")
+            raise ValueError(
+                f"{where}: annotation {annotation['id']} has the unknown category {annotation['category_id']}"
+            )
         areas[annotation["image_id"]][ids[annotation["category_id"]]].append(annotation["area"])
     return areas
 
@@ -107,17 +136,28 @@ def _read_json(texts: Files, name: str, fields: dict[str, dict[str, type]]) -> d
     """The lists of a JSON file, whose entries have the stated fields."""
     inside = [found for found in texts.names if found.rsplit("/", 1)[-1] == name]
     if not inside:
-        raise FileNotFoundError(f"{texts.path}: {name} is missing; give annotations_trainval2014.zip as it was downloaded")
+        raise FileNotFoundError(
+            f"{texts.path}: {name} is missing; give annotations_trainval2014.zip as it was downloaded"
+        )
     where = f"{texts.path}: {inside[0]}"
     try:  # outlines are most of the file; they are dropped object by object
-        content = json.loads(texts.read(inside[0]), object_hook=lambda entry: {key: value for key, value in entry.items() if key != "segmentation"})
+        content = json.loads(
+            texts.read(inside[0]),
+            object_hook=lambda entry: {key: value for key, value in entry.items() if key != "segmentation"},
+        )
     except ValueError as error:
         raise ValueError(f"{where} is not JSON ({error})") from error
     for part, types in fields.items():
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
             raise ValueError(f"{where}: the list {part!r} is missing")
         for number, entry in enumerate(content[part], 1):
-            wrong = [key for key, kind in types.items() if not isinstance(entry, dict) or not isinstance(entry.get(key), kind)]
+            wrong = [
+                key
+                for key, kind in types.items()
+                if not isinstance(entry, dict) or not isinstance(entry.get(key), kind)
+            ]
             if wrong:
-                raise ValueError(f"{where}: entry {number} of {part!r} has no {wrong[0]!r} of the right type: {str(entry)[:100]}")
+                raise ValueError(
+                    f"{where}: entry {number} of {part!r} has no {wrong[0]!r} of the right type: {str(entry)[:100]}"
+                )
     return content

@@ -11,11 +11,13 @@ from .transforms import BrokenRowError, scale_pixels
 
 @dataclass(frozen=True)
 class Batch:
-    """N image-text rows of one or two views, view-major: with two views, row i and row N/2 + i are a pair.
+    """N image-text rows of one or two views, view-major: with two views, row i and row N/2 + i are
+    a pair.
 
     Attributes:
-        images: one (N, 3, S, S) tensor in [-1, 1] per scale, from low to high; before `to`, the pixels (N, S, S, 3), uint8, which are
-            quicker to hand from process to process and to a GPU.
+        images: one (N, 3, S, S) tensor in [-1, 1] per scale, from low to high; before `to`, the
+            pixels (N, S, S, 3), uint8, which are quicker to hand from process to process and to a
+            GPU.
         input_ids, attention_mask: (N, T), 1 = real word.
         labels: (N,) class ids, negative = unlabelled; or (N, C) multi-hot.
         captions: the N captions.
@@ -36,12 +38,20 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Moves every tensor, and turns pixels into images."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "attention_mask", "labels")}
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("input_ids", "attention_mask", "labels")
+        }
         images = (scale.to(device, non_blocking=True) for scale in self.images)
-        return replace(self, images=tuple(scale_pixels(scale) if scale.dtype == torch.uint8 else scale for scale in images), **moved)
+        return replace(
+            self,
+            images=tuple(scale_pixels(scale) if scale.dtype == torch.uint8 else scale for scale in images),
+            **moved,
+        )
 
     def pin_memory(self) -> "Batch":
-        """Moves every tensor to memory that a GPU copies from without waiting; DataLoader calls it."""
+        """Moves every tensor to memory that a GPU copies from without waiting; DataLoader calls
+        it."""
         pinned = {name: getattr(self, name).pin_memory() for name in ("input_ids", "attention_mask", "labels")}
         return replace(self, images=tuple(image.pin_memory() for image in self.images), **pinned)
 
@@ -49,12 +59,13 @@ class Batch:
 class Collator:
     """Stacks samples of `TrainingRows`.
 
-    In the place of a broken row stands its partner or, where there is none or that is broken too, the next whole row of the batch with its
-    partner: batches keep their size and pairs their label.
+    In the place of a broken row stands its partner or, where there is none or that is broken too,
+    the next whole row of the batch with its partner: batches keep their size and pairs their label.
 
     Args:
         num_views: 2 for batches of pairs, 1 for independent rows.
-        num_classes: makes multi-hot labels (N, C) of all of a row's labels; None keeps the single class id.
+        num_classes: makes multi-hot labels (N, C) of all of a row's labels; None keeps the single
+            class id.
 
     Raises:
         ValueError: a label beyond `num_classes`.
@@ -70,7 +81,9 @@ class Collator:
             samples = self._mend(samples)
         lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
         longest = int(lengths.max())
-        input_ids = torch.tensor([sample["input_ids"] + [0] * (longest - len(sample["input_ids"])) for sample in samples])
+        input_ids = torch.tensor(
+            [sample["input_ids"] + [0] * (longest - len(sample["input_ids"])) for sample in samples]
+        )
         return Batch(
             images=tuple(torch.stack(scale) for scale in zip(*(sample["images"] for sample in samples))),
             input_ids=input_ids,
@@ -82,7 +95,14 @@ class Collator:
         )
 
     def _mend(self, samples: list[dict | BrokenRowError]) -> list[dict]:
-        groups = list(zip(*(samples[view * len(samples) // self.num_views :][: len(samples) // self.num_views] for view in range(self.num_views))))
+        groups = list(
+            zip(
+                *(
+                    samples[view * len(samples) // self.num_views :][: len(samples) // self.num_views]
+                    for view in range(self.num_views)
+                )
+            )
+        )
         whole = [[sample for sample in group if not isinstance(sample, BrokenRowError)] for group in groups]
         if not any(whole):
             raise BrokenRowError(f"every row of a batch is broken, the first: {samples[0]}")
@@ -90,7 +110,9 @@ class Collator:
         for number, group in enumerate(groups):
             found = next(filter(None, whole[number:] + whole))
             stand_ins = [found[min(view, len(found) - 1)] for view in range(self.num_views)]
-            mended.append([other if isinstance(sample, BrokenRowError) else sample for sample, other in zip(group, stand_ins)])
+            mended.append(
+                [other if isinstance(sample, BrokenRowError) else sample for sample, other in zip(group, stand_ins)]
+            )
         return [sample for view in zip(*mended) for sample in view]
 
     def _labels(self, samples: list[dict]) -> Tensor:
@@ -100,6 +122,9 @@ class Collator:
         for row, sample in enumerate(samples):
             own = own_labels(sample["labels"] or ())
             if max(own, default=-1) >= self.num_classes:
-                raise ValueError(f"the row of the caption {sample['caption']!r} has the labels {own}, but the data names {self.num_classes} only")
+                raise ValueError(
+                    f"the row of the caption {sample['caption']!r} has the labels {own}, but the data names "
+                    f"{self.num_classes} only"
+                )
             multi_hot[row, list(own)] = 1
         return multi_hot

@@ -21,9 +21,11 @@ class Columns:
         image: images, encoded images or paths of image files; not inside another column.
         captions: a string or a list of strings.
         label: class id or name, or null; None for data without labels.
-        labels: all ids or names of a row; where there is no such column, the one of `label`. With `label` None, the first is the label.
+        labels: all ids or names of a row; where there is no such column, the one of `label`. With
+            `label` None, the first is the label.
         bbox: (x, y, w, h) of the object to cut out, in pixels of the upright picture, or null.
-        image_id: tells rows apart in messages; where there is no such column, the number of the row.
+        image_id: tells rows apart in messages; where there is no such column, the number of the
+            row.
     """
 
     image: str = "image"
@@ -34,13 +36,17 @@ class Columns:
     image_id: str | None = "image_id"
 
 
-def to_schema(rows: datasets.Dataset | datasets.IterableDataset, columns: Columns, where: str) -> datasets.Dataset | datasets.IterableDataset:
+def to_schema(
+    rows: datasets.Dataset | datasets.IterableDataset, columns: Columns, where: str
+) -> datasets.Dataset | datasets.IterableDataset:
     """Brings a dataset into the row schema, images left undecoded.
 
-    Labels that are not a `ClassLabel` are read once to number them: names, or numbers as they are written, in sorted order.
+    Labels that are not a `ClassLabel` are read once to number them: names, or numbers as they are
+    written, in sorted order.
 
     Raises:
-        ValueError: a column that is not there or of another kind, or values that are no captions or labels; `where` begins the message.
+        ValueError: a column that is not there or of another kind, or values that are no captions or
+            labels; `where` begins the message.
     """
     if rows.features is None:
         rows = rows._resolve_features()  # a stream may know them only after its first rows
@@ -51,15 +57,18 @@ def to_schema(rows: datasets.Dataset | datasets.IterableDataset, columns: Column
         if column is not None and _feature(features, column) is None:
             if name not in OPTIONAL or column != getattr(Columns, name):
                 raise ValueError(
-                    f"{where}: there is no column {column!r} for {name}; found {', '.join(features)}. Name the right one in the recipe"
-                    + (", or null if the data has no labels" if name == "label" else "")
+                    f"{where}: there is no column {column!r} for {name}; found {', '.join(features)}. Name "
+                    "the right one in the recipe" + (", or null if the data has no labels" if name == "label" else "")
                 )
             column = None
         used[name] = column
     _check_kinds(features, used, where)
     kept = {path.split(".")[0] for path in used.values() if path}
     rows = rows.cast_column(used["image"], datasets.Image(decode=False)).select_columns(sorted(kept))
-    names = next((f.names for name in ("label", "labels") if (f := _class_label(_feature(features, used[name]))) is not None), None)
+    names = next(
+        (f.names for name in ("label", "labels") if (f := _class_label(_feature(features, used[name]))) is not None),
+        None,
+    )
     if names is not None and all(used[name] == name for name in COLUMNS) and _in_schema(rows, features, len(names)):
         return rows.select_columns(list(COLUMNS))
     if names is None:
@@ -68,7 +77,9 @@ def to_schema(rows: datasets.Dataset | datasets.IterableDataset, columns: Column
     else:
         ids = {str(number): number for number in range(len(names))}
     schema = {name: feature for name, feature in row_features(names).items() if name in COLUMNS}
-    convert = partial(_schema_row, used={name: path for name, path in used.items() if name != "image"}, ids=ids, where=where)
+    convert = partial(
+        _schema_row, used={name: path for name, path in used.items() if name != "image"}, ids=ids, where=where
+    )
     if used["image"] != "image":
         rows = rows.rename_column(used["image"], "image")
     others = [column for column in rows.column_names if column != "image"]
@@ -77,7 +88,12 @@ def to_schema(rows: datasets.Dataset | datasets.IterableDataset, columns: Column
         return rows.map(convert, with_indices=True, remove_columns=others, features=datasets.Features(schema))
     del schema["image"]
     rest = rows.remove_columns("image").map(
-        convert, with_indices=True, remove_columns=others, features=datasets.Features(schema), keep_in_memory=True, desc="columns"
+        convert,
+        with_indices=True,
+        remove_columns=others,
+        features=datasets.Features(schema),
+        keep_in_memory=True,
+        desc="columns",
     )
     return datasets.concatenate_datasets([rows.select_columns("image"), rest], axis=1)  # so that no image is copied
 
@@ -93,10 +109,14 @@ def _feature(features, path: str | None):
 
 
 def _check_kinds(features, used: dict, where: str) -> None:
-    """Refuses columns whose type alone says that they hold something else; captions are looked at row by row."""
+    """Refuses columns whose type alone says that they hold something else; captions are looked at
+    row by row."""
     for name, path in used.items():
         if path and name != "image" and path.split(".")[0] == used["image"]:
-            raise ValueError(f"{where}: the column {used['image']!r} is named for image and for {name}; images need a column of their own")
+            raise ValueError(
+                f"{where}: the column {used['image']!r} is named for image and for {name}; images need a "
+                "column of their own"
+            )
     kinds = {
         "image": (_holds_images, "images, encoded images or paths of image files"),
         "label": (_holds_labels, "class ids or names, or lists of them"),
@@ -130,9 +150,13 @@ def _holds_boxes(feature) -> bool:
 
 
 def _in_schema(rows: datasets.Dataset | datasets.IterableDataset, features, num_labels: int) -> bool:
-    """Whether rows whose columns have the schema's names need no conversion; of a stream, only the types can tell."""
+    """Whether rows whose columns have the schema's names need no conversion; of a stream, only the
+    types can tell."""
     lists = (("captions", "string"), ("labels", "int64"))
-    if not all(isinstance(features[name], datasets.List) and getattr(features[name].feature, "dtype", None) == dtype for name, dtype in lists):
+    if not all(
+        isinstance(features[name], datasets.List) and getattr(features[name].feature, "dtype", None) == dtype
+        for name, dtype in lists
+    ):
         return False
     if isinstance(rows, datasets.IterableDataset):
         return True
@@ -157,7 +181,11 @@ def _value(row: dict, path: str | None):
 
 def _label_names(rows: Iterable[dict], used: dict) -> list[str]:
     paths = [used[name] for name in ("label", "labels") if used[name]]
-    found = {str(value) for row in rows.select_columns(sorted({path.split(".")[0] for path in paths})) for value in _labels_of(row, paths)}
+    found = {
+        str(value)
+        for row in rows.select_columns(sorted({path.split(".")[0] for path in paths}))
+        for value in _labels_of(row, paths)
+    }
     numbers = all(name.lstrip("-").isdigit() for name in found)
     return sorted(found, key=int if numbers else str)
 
@@ -174,16 +202,21 @@ def _labels_of(row: dict, paths: list[str | None]) -> Iterator[int | str]:
 
 
 def _schema_row(row: dict, number: int, used: dict, ids: dict[str, int], where: str) -> dict:
-    """All of a row but its image. `ids` are the numbers of labels as they are written; a null among captions becomes an empty one."""
+    """All of a row but its image. `ids` are the numbers of labels as they are written; a null among
+    captions becomes an empty one."""
     captions = _value(row, used["captions"])
     captions = [captions] if isinstance(captions, str) else captions or []
     if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
-        raise ValueError(f"{where}, row {number}: the column {used['captions']!r} holds no caption or list of captions but {captions!r}")
+        raise ValueError(
+            f"{where}, row {number}: the column {used['captions']!r} holds no caption or list of captions "
+            f"but {captions!r}"
+        )
     try:
         label, labels = ([ids[str(label)] for label in _labels_of(row, [used[name]])] for name in ("label", "labels"))
     except KeyError as error:
         raise ValueError(
-            f"{where}, row {number}: the label {error.args[0]} is none of the {len(ids)} that the data names; name it, or set its column to null "
+            f"{where}, row {number}: the label {error.args[0]} is none of the {len(ids)} that the data "
+            "names; name it, or set its column to null "
             "in the recipe"
         ) from None
     image_id = _value(row, used["image_id"])

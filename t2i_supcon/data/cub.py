@@ -13,21 +13,27 @@ LISTS = ("images", "image_class_labels", "classes", "train_test_split", "boundin
 GAN_SPLIT = "the class-disjoint split of the text-to-image GAN papers (filenames.pickle)"
 
 
-def read_cub(images: Path, captions: Path, work: Path, split: str = "gan", filenames: dict[str, Path | None] | None = None) -> Source:
+def read_cub(
+    images: Path, captions: Path, work: Path, split: str = "gan", filenames: dict[str, Path | None] | None = None
+) -> Source:
     """Reads CUB. Images that the split does not name are left out, and counted in the log.
 
     Args:
         images: `CUB_200_2011.tgz`, or the folder it unpacks to.
         captions: archive or folder with `text/<class>/<image>.txt`, one caption a line.
         work: folder for temporary files.
-        split: "gan", the class-disjoint split of `filenames.pickle`, or "official", that of `train_test_split.txt`.
-        filenames: the pickles of the split by "train" and "test"; by default those in the captions archive.
+        split: "gan", the class-disjoint split of `filenames.pickle`, or "official", that of
+            `train_test_split.txt`.
+        filenames: the pickles of the split by "train" and "test"; by default those in the captions
+            archive.
 
     Raises:
         ValueError: files that are missing or do not fit together.
     """
     archive = Files(images, work)
-    root = next((name.removesuffix("images.txt") for name in archive.names if name.rsplit("/", 1)[-1] == "images.txt"), None)
+    root = next(
+        (name.removesuffix("images.txt") for name in archive.names if name.rsplit("/", 1)[-1] == "images.txt"), None
+    )
     if root is None:
         raise BrokenArchiveError(f"{images}: images.txt is missing; give CUB_200_2011.tgz as it was downloaded")
     tables = {part: _read_table(archive, f"{root}{part}.txt") for part in LISTS}
@@ -47,8 +53,13 @@ def read_cub(images: Path, captions: Path, work: Path, split: str = "gan", filen
         lines = found[key][0].read(found[key][1]).decode("utf-8", "replace").splitlines()
         label = class_ids.get(_entry(tables, "image_class_labels", number, file)[0])
         if label is None:
-            raise ValueError(f"{file}: image_class_labels.txt gives it the class {tables['image_class_labels'][number][0]}, which classes.txt lacks")
-        bbox = _read_box(_entry(tables, "bounding_boxes", number, file), f"{images}: bounding_boxes.txt: image {number} ({file})")
+            raise ValueError(
+                f"{file}: image_class_labels.txt gives it the class "
+                f"{tables['image_class_labels'][number][0]}, which classes.txt lacks"
+            )
+        bbox = _read_box(
+            _entry(tables, "bounding_boxes", number, file), f"{images}: bounding_boxes.txt: image {number} ({file})"
+        )
         rows[of[key]].append(make_row(file, lines, [label], label, key, "CUB-200-2011", bbox))
     return Source(
         title="CUB-200-2011 with captions",
@@ -79,8 +90,13 @@ def _entry(tables: dict, part: str, number: str, file: str) -> list[str]:
 
 
 def _check_images(archive: Files, root: str, tables: dict, of: dict[str, str]) -> None:
-    """Compares the lists with each other and with the files; logs how many images are in no split."""
-    present = {name for name in archive.names if name.startswith(f"{root}images/") and name.endswith(".jpg") and "/._" not in name}
+    """Compares the lists with each other and with the files; logs how many images are in no
+    split."""
+    present = {
+        name
+        for name in archive.names
+        if name.startswith(f"{root}images/") and name.endswith(".jpg") and "/._" not in name
+    }
     listed = Counter(f"{root}images/{row[0]}" for row in tables["images"].values())
     for file, count in listed.items():
         if count > 1:
@@ -93,7 +109,12 @@ def _check_images(archive: Files, root: str, tables: dict, of: dict[str, str]) -
                 raise ValueError(f"{archive.path}: {part}.txt lists the image {number}, which images.txt lacks")
     left = sorted(present - {f"{root}images/{key}.jpg" for key in of})
     if left:
-        logger.warning("%d of %d images are left out, since the split does not name them: %s, ...", len(left), len(present), left[0])
+        logger.warning(
+            "%d of %d images are left out, since the split does not name them: %s, ...",
+            len(left),
+            len(present),
+            left[0],
+        )
 
 
 def _read_box(words: list[str], where: str) -> list[float]:
@@ -112,25 +133,37 @@ def _official_split(tables: dict) -> dict[str, str]:
     for number, (file, *_) in tables["images"].items():
         side = _entry(tables, "train_test_split", number, file)[0]
         if side not in ("0", "1"):
-            raise ValueError(f"{file}: train_test_split.txt gives image {number} the side {side!r}, which is neither 0 nor 1")
+            raise ValueError(
+                f"{file}: train_test_split.txt gives image {number} the side {side!r}, which is neither 0 nor 1"
+            )
         of[file.removesuffix(".jpg")] = "train" if side == "1" else "test"
     return of
 
 
 def _caption_files(texts: Files) -> dict[str, tuple[Files, str]]:
-    """Where the captions of `<class>/<image>` lie; the original birds.zip packs them once more, in text.zip."""
+    """Where the captions of `<class>/<image>` lie; the original birds.zip packs them once more, in
+    text.zip."""
     inner = [texts.inner(name) for name in texts.names if name.rsplit("/", 1)[-1] == "text.zip"]
-    every = [(files, name) for files in (*inner, texts) for name in files.names if name.endswith(".txt") and "__MACOSX" not in name]
+    every = [
+        (files, name)
+        for files in (*inner, texts)
+        for name in files.names
+        if name.endswith(".txt") and "__MACOSX" not in name
+    ]
     return {"/".join(name.removesuffix(".txt").split("/")[-2:]): (files, name) for files, name in every}
 
 
 def _gan_split(texts: Files, filenames: dict[str, Path | None], keys: set[str]) -> dict[str, str]:
     of = {}
     for split in ("train", "test"):
-        where, inside = filenames.get(split), [name for name in texts.names if f"/{name}".endswith(f"/{split}/filenames.pickle")]
+        where, inside = (
+            filenames.get(split),
+            [name for name in texts.names if f"/{name}".endswith(f"/{split}/filenames.pickle")],
+        )
         if where is None and not inside:
             raise FileNotFoundError(
-                f"{texts.path}: {split}/filenames.pickle is missing, which lists the {split} images of the GAN papers' split; "
+                f"{texts.path}: {split}/filenames.pickle is missing, which lists the {split} images of the "
+                "GAN papers' split; "
                 f"give it with --filenames-{split}, or take the official split with --split official"
             )
         data = where.read_bytes() if where else texts.read(inside[0])

@@ -1,14 +1,18 @@
 """The emoji data: the embedded part, and the builder of the full set at any size.
 
-Embedded (`FOLDER`): 6,628 drawings of 64 px by five design teams, with captions, in 98 Unicode sub-groups; 5,607 training and 1,021 test
-rows. No test concept and no test caption stands in the training split. Licences: see `emoji64/NOTICE.md`.
+Embedded (`FOLDER`): 6,628 drawings of 64 px by five design teams, with captions, in 98 Unicode
+sub-groups; 5,607 training and 1,021 test rows. No test concept and no test caption stands in the
+training split. Licences: see `emoji64/NOTICE.md`.
 
-The full set has nine vendors' drawings, from the icon sets of iconify and the names, keywords and sub-groups of emojibase, all npm packages:
+The full set has nine vendors' drawings, from the icon sets of iconify and the names, keywords and
+sub-groups of emojibase, all npm packages:
 
-    npm install --ignore-scripts --prefix DIR emojibase-data@17.0.0 @iconify-json/{noto,noto-v1,twemoji,openmoji,fluent-emoji}
-    npm install --ignore-scripts --prefix DIR @iconify-json/{fluent-emoji-flat,emojione,emojione-v1,fxemoji}
+    npm install --ignore-scripts --prefix DIR emojibase-data@17.0.0
+    @iconify-json/{noto,noto-v1,twemoji,openmoji,fluent-emoji} npm install --ignore-scripts --prefix
+    DIR @iconify-json/{fluent-emoji-flat,emojione,emojione-v1,fxemoji}
 
-Captions are templates filled with CLDR names and keywords, the style of the vendor and colours measured in the pixels.
+Captions are templates filled with CLDR names and keywords, the style of the vendor and colours
+measured in the pixels.
 """
 
 import hashlib
@@ -84,7 +88,8 @@ HOURS = re.compile(r"\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|
 
 
 class Emoji(NamedTuple):
-    """One emoji: code points in hex, CLDR name and keywords, sub-group, and other names that vendors' icons go by."""
+    """One emoji: code points in hex, CLDR name and keywords, sub-group, and other names that
+    vendors' icons go by."""
 
     code: str
     name: str
@@ -102,14 +107,17 @@ class Looks(NamedTuple):
 
 
 def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 0.15) -> Source:
-    """Renders the drawings and makes their captions, labels (Unicode sub-groups) and a split by concept.
+    """Renders the drawings and makes their captions, labels (Unicode sub-groups) and a split by
+    concept.
 
-    Of each sub-group with several concepts, `test_share` of them are held out with all their drawings. Identical drawings are kept once;
-    drawings that cannot be rendered are logged and left out.
+    Of each sub-group with several concepts, `test_share` of them are held out with all their
+    drawings. Identical drawings are kept once; drawings that cannot be rendered are logged and left
+    out.
 
     Args:
         packages: the `node_modules` folder of the npm packages above.
-        work: folder for the rendered drawings; a stopped run goes on with those it has of the same packages.
+        work: folder for the rendered drawings; a stopped run goes on with those it has of the same
+            packages.
         size: side of the pictures in pixels.
 
     Raises:
@@ -122,7 +130,9 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
         raise ValueError("emoji are rendered with resvg: pip install 't2i_supcon[emoji]'")
     emoji = {one.code: one for one in _read_names(packages)}
     icons, names = _find_icons(packages, list(emoji.values()))
-    svgs = {f"{vendor}_{code}": svg for (vendor, code), name in sorted(names.items()) if (svg := _svg(icons[vendor], name))}
+    svgs = {
+        f"{vendor}_{code}": svg for (vendor, code), name in sorted(names.items()) if (svg := _svg(icons[vendor], name))
+    }
     folder = work / f"emoji-{size}-{hashlib.sha1(json.dumps(svgs).encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder / f"{name}.png", svg, size) for name, svg in svgs.items()]
@@ -136,9 +146,18 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
             pictures.add(digest)
             drawn.append((path, emoji[path.stem.split("_")[1]], seen))
     if broken:
-        logger.warning("%d of %d drawings are left out, since they are empty or cannot be rendered: %s", len(broken), len(jobs), ", ".join(broken))
+        logger.warning(
+            "%d of %d drawings are left out, since they are empty or cannot be rendered: %s",
+            len(broken),
+            len(jobs),
+            ", ".join(broken),
+        )
 
-    labels = list(dict.fromkeys(one.subgroup for one in emoji.values() if one.subgroup in {other.subgroup for _, other, _ in drawn}))
+    labels = list(
+        dict.fromkeys(
+            one.subgroup for one in emoji.values() if one.subgroup in {other.subgroup for _, other, _ in drawn}
+        )
+    )
     held_out = _held_out_concepts([one for _, one, _ in drawn], test_share)
     rows = {"train": [], "test": []}
     for path, one, seen in drawn:
@@ -148,7 +167,8 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
     licences = ", ".join(f"{vendor} {VENDORS[vendor].licence}" for vendor in VENDORS)
     return Source(
         title=f"Emoji of nine vendors, {size} px on white",
-        licence=f"drawings, by their `source`: {licences}; names, keywords and sub-groups: Unicode CLDR through emojibase-data, MIT",
+        licence=f"drawings, by their `source`: {licences}; names, keywords and sub-groups: Unicode CLDR "
+        "through emojibase-data, MIT",
         split=f"by concept, {test_share:g} of each sub-group's held out, so that no test concept is drawn in training",
         label_names=labels,
         rows=rows,
@@ -160,7 +180,9 @@ def _load(packages: Path, package: str, file: str):
     path = packages / package / file
     if not path.is_file():
         version = "@17.0.0" if package == "emojibase-data" else ""
-        raise FileNotFoundError(f"{path} is missing: npm install --ignore-scripts --prefix {packages.parent} {package}{version}")
+        raise FileNotFoundError(
+            f"{path} is missing: npm install --ignore-scripts --prefix {packages.parent} {package}{version}"
+        )
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -170,7 +192,9 @@ def _code(hexcode: str) -> str:
 
 def _read_names(packages: Path) -> list[Emoji]:
     groups = _load(packages, "emojibase-data", "meta/groups.json")
-    unicode_names = {_code(code): name for code, name in _load(packages, "emojibase-data", "meta/unicode-names.json").items()}
+    unicode_names = {
+        _code(code): name for code, name in _load(packages, "emojibase-data", "meta/unicode-names.json").items()
+    }
     shortcodes = defaultdict(list)
     for kind in ("emojibase", "joypixels", "github", "iamcal"):
         for code, names in _load(packages, "emojibase-data", f"en/shortcodes/{kind}.json").items():
@@ -181,7 +205,9 @@ def _read_names(packages: Path) -> list[Emoji]:
             continue
         code, name = _code(entry["hexcode"]), re.sub("[“”]", "", entry["label"])
         subgroup = groups["subgroups"][str(entry["subgroup"])]
-        found.append(Emoji(code, name, entry.get("tags", []), subgroup, unicode_names.get(code, "").lower(), shortcodes[code]))
+        found.append(
+            Emoji(code, name, entry.get("tags", []), subgroup, unicode_names.get(code, "").lower(), shortcodes[code])
+        )
     return found
 
 
@@ -191,17 +217,22 @@ def _slug(name: str) -> str:
 
 
 def _find_icons(packages: Path, emoji: list[Emoji]) -> tuple[dict[str, dict], dict[tuple[str, str], str]]:
-    """The icon sets, and (vendor, code) -> icon name: by code point where a set says it, else by a name that means one emoji only."""
+    """The icon sets, and (vendor, code) -> icon name: by code point where a set says it, else by a
+    name that means one emoji only."""
     icons = {vendor: _load(packages, f"@iconify-json/{vendor}", "icons.json") for vendor in VENDORS}
     by_code = {}
     for vendor in VENDORS:
         if (packages / "@iconify-json" / vendor / "chars.json").is_file():
-            by_code[vendor] = {_code(code): name for code, name in _load(packages, f"@iconify-json/{vendor}", "chars.json").items()}
+            by_code[vendor] = {
+                _code(code): name for code, name in _load(packages, f"@iconify-json/{vendor}", "chars.json").items()
+            }
     by_code = {vendor: codes for vendor, codes in by_code.items() if codes}  # some sets have an empty table
     if "fluent-emoji-flat" in by_code:
         by_code.setdefault("fluent-emoji", by_code["fluent-emoji-flat"])  # the same drawings' names
 
-    trusted: list[dict[str, set[str]]] = [defaultdict(set) for _ in range(4)]  # best first: CLDR names, other sets', Unicode's, short names
+    trusted: list[dict[str, set[str]]] = [
+        defaultdict(set) for _ in range(4)
+    ]  # best first: CLDR names, other sets', Unicode's, short names
     for one in emoji:
         names = [
             [_slug(one.name), _slug(one.name.replace("flag: ", "flag for "))],
@@ -212,7 +243,9 @@ def _find_icons(packages: Path, emoji: list[Emoji]) -> tuple[dict[str, dict], di
         for table, own in zip(trusted, names):
             for name in filter(None, own):
                 table[name].add(one.code)
-    run_together: list[dict[str, set[str]]] = [defaultdict(set) for _ in range(3)]  # as fxemoji writes them; its short names mislead
+    run_together: list[dict[str, set[str]]] = [
+        defaultdict(set) for _ in range(3)
+    ]  # as fxemoji writes them; its short names mislead
     for table, plain in zip(run_together, trusted):
         for name, codes in plain.items():
             table[name.replace("-", "")] |= codes
@@ -224,7 +257,11 @@ def _find_icons(packages: Path, emoji: list[Emoji]) -> tuple[dict[str, dict], di
             found |= {(vendor, one.code): name for one in emoji if (name := by_code[vendor].get(one.code)) in known}
             continue
         for name in sorted(known):
-            tables = [table.get(name.replace("-", "")) for table in run_together] if vendor == "fxemoji" else [table.get(name) for table in trusted]
+            tables = (
+                [table.get(name.replace("-", "")) for table in run_together]
+                if vendor == "fxemoji"
+                else [table.get(name) for table in trusted]
+            )
             codes = next(filter(None, tables), ())
             if len(codes) == 1:
                 found.setdefault((vendor, *codes), name)
@@ -238,7 +275,11 @@ def _svg(drawings: dict, name: str) -> str | None:
         alias = drawings["aliases"][name]
         changes = alias | changes
         name = alias["parent"]
-    icon = {"left": 0, "top": 0, "width": drawings.get("width", 16), "height": drawings.get("height", 16)} | drawings["icons"][name] | changes
+    icon = (
+        {"left": 0, "top": 0, "width": drawings.get("width", 16), "height": drawings.get("height", 16)}
+        | drawings["icons"][name]
+        | changes
+    )
     if icon.keys() & {"rotate", "hFlip", "vFlip"}:
         return None
     box = f"{icon['left']} {icon['top']} {icon['width']} {icon['height']}"
@@ -249,7 +290,8 @@ def _svg(drawings: dict, name: str) -> str | None:
 
 
 def _render(job: tuple[Path, str, int]) -> Looks | None:
-    """Draws one emoji, cropped and centred on a transparent square, into its file, unless it is there; says what it looks like."""
+    """Draws one emoji, cropped and centred on a transparent square, into its file, unless it is
+    there; says what it looks like."""
     import resvg_py
 
     path, svg, size = job
@@ -290,7 +332,9 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB in [0, 255] to CIE L*a*b* (white point D65), where distances follow the eye."""
     linear = rgb / 255
     linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
-    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
     xyz = linear @ to_xyz.T / [0.95047, 1, 1.08883]
     x, y, z = np.moveaxis(np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116), -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
@@ -299,7 +343,9 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
 def _on_white(path: Path) -> bytes:
     drawing = Image.open(path)
     file = io.BytesIO()
-    Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing).convert("RGB").save(file, "PNG", optimize=True)
+    Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing).convert("RGB").save(
+        file, "PNG", optimize=True
+    )
     return file.getvalue()
 
 
@@ -334,14 +380,16 @@ def _with_article(words: str) -> str:
 
 
 def _concept(emoji: Emoji) -> str:
-    """Emoji that differ by gender, direction, family members or the hour share a concept, and so a side of the split."""
+    """Emoji that differ by gender, direction, family members or the hour share a concept, and so a
+    side of the split."""
     name = _slug(emoji.name if emoji.name.startswith("flag: ") else emoji.name.split(":")[0])
     concept = "-".join(word for word in name.split("-") if word not in SAME_CONCEPT) or name
     return f"{emoji.subgroup}-{HOURS.sub('', concept).strip('-')}" if emoji.subgroup in ("family", "time") else concept
 
 
 def _held_out_concepts(drawn: list[Emoji], share: float) -> set[tuple[str, str]]:
-    """(sub-group, concept) of the test split: of each sub-group's concepts the stated share, at least one of three, never all."""
+    """(sub-group, concept) of the test split: of each sub-group's concepts the stated share, at
+    least one of three, never all."""
     concepts = defaultdict(set)
     for one in drawn:
         concepts[one.subgroup].add(_concept(one))

@@ -11,14 +11,17 @@ from .archives import Files
 from .shards import Source, make_row
 
 
-def read_folder(images: Path, table: Path, work: Path, test_share: float = 0.1, seed: int = 0, separator: str | None = None) -> Source:
+def read_folder(
+    images: Path, table: Path, work: Path, test_share: float = 0.1, seed: int = 0, separator: str | None = None
+) -> Source:
     """Reads a folder of images.
 
     Args:
         images: folder or archive.
-        table: `.jsonl` with `file_name`, `captions` (a list), `label` (a name or a list of names; empty = unlabelled), or `.csv` with
-            `file_name`, `caption`, `label` (one name); optionally `split`, "train" or "test". Rows of one file become one, with all
-            their captions.
+        table: `.jsonl` with `file_name`, `captions` (a list), `label` (a name or a list of names;
+            empty = unlabelled), or `.csv` with `file_name`, `caption`, `label` (one name);
+            optionally `split`, "train" or "test". Rows of one file become one, with all their
+            captions.
         work: folder for temporary files.
         test_share: share of the test split, between 0 and 1, where the table has no `split`.
         seed: of that split.
@@ -52,22 +55,37 @@ def read_folder(images: Path, table: Path, work: Path, test_share: float = 0.1, 
             raise FileNotFoundError(f"{where}: the image {name} is missing in {images}")
         labels = [ids[label] for label in record["labels"]]
         try:
-            rows[split].append(make_row(name, record["captions"], labels, labels[0] if labels else -1, name, table.parent.name))
+            rows[split].append(
+                make_row(name, record["captions"], labels, labels[0] if labels else -1, name, table.parent.name)
+            )
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if not rows["train"] or not rows["test"]:
-        raise ValueError(f"{table}: {len(rows['train'])} training and {len(rows['test'])} test rows; both need one, see --test-share")
-    drawn_by = "the `split` column of the table" if named else f"{test_share:g} of the rows drawn at random for the test, seed {seed}"
-    return Source(f"Images of {images.name}", "that of the images and captions given", drawn_by, label_names, rows, files.read)
+        raise ValueError(
+            f"{table}: {len(rows['train'])} training and {len(rows['test'])} test rows; both need one, see --test-share"
+        )
+    drawn_by = (
+        "the `split` column of the table"
+        if named
+        else f"{test_share:g} of the rows drawn at random for the test, seed {seed}"
+    )
+    return Source(
+        f"Images of {images.name}", "that of the images and captions given", drawn_by, label_names, rows, files.read
+    )
 
 
 def _read_table(table: Path, separator: str | None) -> list[dict]:
-    """Rows with `file_name`, `captions` (list), `labels` (list of names), `split` or None, and `row`, its number."""
+    """Rows with `file_name`, `captions` (list), `labels` (list of names), `split` or None, and
+    `row`, its number."""
     if table.suffix not in (".csv", ".jsonl"):
         raise ValueError(f"{table}: give a table named .csv or .jsonl")
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            raw = _csv_rows(table, file) if table.suffix == ".csv" else [_json_row(table, n, line) for n, line in enumerate(file, 1) if line.strip()]
+            raw = (
+                _csv_rows(table, file)
+                if table.suffix == ".csv"
+                else [_json_row(table, n, line) for n, line in enumerate(file, 1) if line.strip()]
+            )
     except UnicodeDecodeError as error:
         raise ValueError(f"{table}: it is not in UTF-8 ({error})") from error
     captions = "caption" if table.suffix == ".csv" else "captions"
@@ -75,7 +93,9 @@ def _read_table(table: Path, separator: str | None) -> list[dict]:
     for number, row in enumerate(raw, 1):
         missing = [column for column in ("file_name", captions, "label") if column not in row]
         if missing:
-            raise ValueError(f"{table}: row {number}: the column {missing[0]!r} is missing; found {sorted(map(str, row))}")
+            raise ValueError(
+                f"{table}: row {number}: the column {missing[0]!r} is missing; found {sorted(map(str, row))}"
+            )
         if not isinstance(row["file_name"], str):
             raise ValueError(f"{table}: row {number}: 'file_name' must be a name")
         if captions == "caption":
@@ -96,7 +116,10 @@ def _merge(records: list[dict], table: Path) -> list[dict]:
         first = merged.setdefault(record["file_name"], {**record, "captions": []})
         for key, column in (("labels", "label"), ("split", "split")):
             if record[key] != first[key]:
-                raise ValueError(f"{table}: row {record['row']} gives {record['file_name']} another {column!r} than row {first['row']}")
+                raise ValueError(
+                    f"{table}: row {record['row']} gives {record['file_name']} another {column!r} than row "
+                    f"{first['row']}"
+                )
         first["captions"] += record["captions"]
     return list(merged.values())
 
@@ -107,7 +130,9 @@ def _csv_rows(table: Path, file: TextIO) -> list[dict]:
         for row in csv.DictReader(file, strict=True):
             rows.append(row)
             if None in row:
-                raise ValueError(f"{table}: row {len(rows)} has more fields than the header; quote captions with commas")
+                raise ValueError(
+                    f"{table}: row {len(rows)} has more fields than the header; quote captions with commas"
+                )
     except csv.Error as error:
         raise ValueError(f"{table}: row {len(rows) + 1} is not CSV ({error})") from error
     return rows

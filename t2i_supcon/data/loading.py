@@ -1,7 +1,8 @@
-"""Datasets in the project's row schema, and the rows a training step or an evaluation reads from them.
+"""Datasets in the project's row schema, and the rows a training step or an evaluation reads from
+them.
 
-A row: `image`, `captions` (list of strings), `label` (ClassLabel or id; negative = unlabelled), `labels` (list of ids), `bbox`
-(x, y, w, h or null), `image_id`, `source`.
+A row: `image`, `captions` (list of strings), `label` (ClassLabel or id; negative = unlabelled),
+`labels` (list of ids), `bbox` (x, y, w, h or null), `image_id`, `source`.
 """
 
 import glob
@@ -43,30 +44,39 @@ def load_rows(
     """Loads one split in the row schema, images left undecoded.
 
     Args:
-        name: "emoji" for the embedded data; a folder of Parquet shards named `<split>-*.parquet`; any other folder that
-            `datasets.load_dataset` reads, such as images with a metadata.jsonl; or a dataset of the Hub.
-        split: "train", "test" or whatever the dataset calls it; without `streaming` also a part of it, as in "train[:90%]".
+        name: "emoji" for the embedded data; a folder of Parquet shards named `<split>-*.parquet`;
+            any other folder that `datasets.load_dataset` reads, such as images with a
+            metadata.jsonl; or a dataset of the Hub.
+        split: "train", "test" or whatever the dataset calls it; without `streaming` also a part of
+            it, as in "train[:90%]".
         config, revision: of a dataset of the Hub.
         columns: what the dataset calls the columns of the schema; None: the schema's own names.
         streaming: read rows in order when they are asked for; otherwise, with random access.
 
     Raises:
         FileNotFoundError: no data of that name or split, or a part of its shards only.
-        ValueError: a column that is not there or of the wrong type, or a shard that cannot be read; names file and rows.
+        ValueError: a column that is not there or of the wrong type, or a shard that cannot be read;
+            names file and rows.
     """
     whole, part = _whole_and_part(split)
     if part and streaming:
-        raise ValueError(f"data {name!r}: a stream has no parts such as {split!r}; name a whole split, or set streaming to false")
+        raise ValueError(
+            f"data {name!r}: a stream has no parts such as {split!r}; name a whole split, or set streaming to false"
+        )
     files = shard_files(name, whole)
     _check_complete(_folder(name), files)
     try:
         if files:
-            rows = datasets.load_dataset("parquet", data_files={"rows": files}, split="rows" + part, streaming=streaming)
+            rows = datasets.load_dataset(
+                "parquet", data_files={"rows": files}, split="rows" + part, streaming=streaming
+            )
         else:
             _check_split(_folder(name), whole, config)
             rows = datasets.load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(f"data {name!r}: {error}; name the embedded data 'emoji', a folder, or a dataset of the Hub") from error
+        raise FileNotFoundError(
+            f"data {name!r}: {error}; name the embedded data 'emoji', a folder, or a dataset of the Hub"
+        ) from error
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         check_shards(files or [str(path) for path in sorted(_folder(name).glob("*.parquet"))])
         raise ValueError(f"data {name!r}, split {split!r}: {error.__cause__ or error}") from error
@@ -94,9 +104,12 @@ def _whole_and_part(split: str) -> tuple[str, str]:
 
 
 def _check_complete(folder: Path, files: list[str]) -> None:
-    """Refuses a folder that is still being prepared, and shards named "-00000-of-00003" of which some are missing."""
+    """Refuses a folder that is still being prepared, and shards named "-00000-of-00003" of which
+    some are missing."""
     if (folder / WORK).exists() and not (folder / MANIFEST).exists():
-        raise FileNotFoundError(f"the preparation of {folder} is unfinished: give its command again, which goes on where it stopped")
+        raise FileNotFoundError(
+            f"the preparation of {folder} is unfinished: give its command again, which goes on where it stopped"
+        )
     sets = defaultdict(set)
     for match in filter(None, (re.fullmatch(r"(.*)-(\d+)-of-(\d+)", Path(path).stem) for path in files)):
         sets[match[1], match[3]].add(int(match[2]))
@@ -109,12 +122,14 @@ def _check_complete(folder: Path, files: list[str]) -> None:
             )
     if len({split for split, _ in sets}) < len(sets):
         raise FileNotFoundError(
-            f"{folder} holds the shards of several preparations ({', '.join('-of-'.join(key) for key in sets)}); keep those of one"
+            f"{folder} holds the shards of several preparations "
+            f"({', '.join('-of-'.join(key) for key in sets)}); keep those of one"
         )
 
 
 def _check_split(folder: Path, split: str, config: str | None) -> None:
-    """Refuses a split that a folder of Parquet files lacks, before all others are read for nothing."""
+    """Refuses a split that a folder of Parquet files lacks, before all others are read for
+    nothing."""
     if next(folder.glob("*.parquet"), None):
         known = datasets.get_dataset_split_names(str(folder), config)
         if split not in known:
@@ -136,17 +151,21 @@ def check_shards(files: list[str]) -> None:
                 first += file.metadata.row_group(group).num_rows
         except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
             where = "it is no whole Parquet file" if first == 0 else f"rows {first} and following cannot be read"
-            raise ValueError(f"{path}: {where} ({' '.join(str(error).split())}); restore the file, or prepare the data again") from error
+            raise ValueError(
+                f"{path}: {where} ({' '.join(str(error).split())}); restore the file, or prepare the data again"
+            ) from error
 
 
 def name_row(files: Sequence[str], place: int | tuple[int, int]) -> str:
-    """Says in which of its Parquet files a row lies; `place` is its number in the split or, in a stream, (row group, row in it)."""
+    """Says in which of its Parquet files a row lies; `place` is its number in the split or, in a
+    stream, (row group, row in it)."""
     group, number = place if isinstance(place, tuple) else (None, place)
     for path in files:
         metadata = pq.read_metadata(path)
         if group is not None:
             if group < metadata.num_row_groups:
-                return f"{Path(path).name}, row {sum(metadata.row_group(before).num_rows for before in range(group)) + number}"
+                earlier = sum(metadata.row_group(before).num_rows for before in range(group))
+                return f"{Path(path).name}, row {earlier + number}"
             group -= metadata.num_row_groups
         elif number < metadata.num_rows:
             return f"{Path(path).name}, row {number}"
@@ -173,7 +192,8 @@ def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
 
 
 class TrainingRows(torch.utils.data.Dataset):
-    """Rows as training samples: one caption drawn, the image cut and scaled, the same for the same draw whoever asks.
+    """Rows as training samples: one caption drawn, the image cut and scaled, the same for the same
+    draw whoever asks.
 
     Args:
         rows: from `load_rows`, with random access; None for rows of a stream, which come whole.
@@ -181,8 +201,8 @@ class TrainingRows(torch.utils.data.Dataset):
         sizes: image sides from low to high.
         seed: with the number of the draw, decides every random choice.
         random_crop, flip: see `image_pyramid`.
-        long_captions: captions with more words than the tokenizer's `model_max_length` keep their "first" words or, as the original
-            code did, a "random_subset" in order.
+        long_captions: captions with more words than the tokenizer's `model_max_length` keep their
+            "first" words or, as the original code did, a "random_subset" in order.
         files: the Parquet files of the rows, if any, to say where a broken row lies.
     """
 
@@ -215,10 +235,13 @@ class TrainingRows(torch.utils.data.Dataset):
         try:
             return self._sample(row if isinstance(row, dict) else self.rows[row], draw)
         except BrokenRowError as error:
-            raise BrokenRowError(f"{name_row(self.files, row['place'] if isinstance(row, dict) else row)}: {error}") from None
+            raise BrokenRowError(
+                f"{name_row(self.files, row['place'] if isinstance(row, dict) else row)}: {error}"
+            ) from None
 
     def __getitems__(self, keys: list[tuple[int | dict, int]]) -> list[dict | BrokenRowError]:
-        """Makes the samples of a batch; in the place of a broken one stands its error, for `Batches` to judge."""
+        """Makes the samples of a batch; in the place of a broken one stands its error, for
+        `Batches` to judge."""
         return [or_error(self.__getitem__, key) for key in keys]
 
     def _sample(self, row: dict, draw: int) -> dict:
@@ -226,13 +249,17 @@ class TrainingRows(torch.utils.data.Dataset):
         if not row["captions"]:
             raise BrokenRowError(f"{row['image_id']}: it has no caption")
         caption = row["captions"][rng.integers(len(row["captions"]))]
-        input_ids = self.tokenizer(caption or "", truncation=self.long_captions == "first")["input_ids"]  # a stream's may be null
+        input_ids = self.tokenizer(caption or "", truncation=self.long_captions == "first")[
+            "input_ids"
+        ]  # a stream's may be null
         if not input_ids:
             raise BrokenRowError(f"{row['image_id']}: no word of the caption {caption!r} is in the vocabulary")
         limit = self.tokenizer.model_max_length
         if len(input_ids) > limit:
             input_ids = [input_ids[i] for i in np.sort(rng.permutation(len(input_ids))[:limit])]
-        images = image_pyramid(decode_image(row["image"], row["image_id"]), self.sizes, row["bbox"], rng, self.random_crop, self.flip)
+        images = image_pyramid(
+            decode_image(row["image"], row["image_id"]), self.sizes, row["bbox"], rng, self.random_crop, self.flip
+        )
         return {
             "images": images,
             "input_ids": input_ids,
@@ -243,16 +270,19 @@ class TrainingRows(torch.utils.data.Dataset):
 
 
 class EvaluationRows(torch.utils.data.Dataset):
-    """Rows for evaluation: the centre of the image at one size and one fixed caption, nothing random.
+    """Rows for evaluation: the centre of the image at one size and one fixed caption, nothing
+    random.
 
-    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows. A row whose captions hold none is left out,
-    and so is, once `batches` meets it, one whose image is broken; each is logged.
+    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows. A
+    row whose captions hold none is left out, and so is, once `batches` meets it, one whose image is
+    broken; each is logged.
 
     Args:
         rows: from `load_rows`; rows of a stream are kept in memory, images not decoded.
         tokenizer: of the text encoder.
         size: side of the images.
-        count: read so many rows, evenly spaced or, of a stream, the first; None: all, or the first `ROWS_OF_A_STREAM`.
+        count: read so many rows, evenly spaced or, of a stream, the first; None: all, or the first
+            `ROWS_OF_A_STREAM`.
         files: the Parquet files of the rows, if any, to say where a broken row lies.
         max_broken_share: share of the rows that may be left out, rounded up to whole rows.
 
@@ -273,11 +303,13 @@ class EvaluationRows(torch.utils.data.Dataset):
         files: Sequence[str] = (),
         max_broken_share: float = 0.0,
     ):
-        self.rows = _first_rows(rows, count or ROWS_OF_A_STREAM, files) if isinstance(rows, datasets.IterableDataset) else rows
+        self.rows = (
+            _first_rows(rows, count or ROWS_OF_A_STREAM, files) if isinstance(rows, datasets.IterableDataset) else rows
+        )
         self.size = size
         self.files = files
         self.max_broken_share = max_broken_share
-        chosen = np.linspace(0, len(self.rows) - 1, min(count or len(self.rows), len(self.rows))).round().astype(int).tolist()
+        chosen = evenly_spaced(len(self.rows), count or len(self.rows))
         self.total, self.broken = len(chosen), 0
         self.captions, self._numbers = [], []  # the numbers of the rows that these captions belong to
         for place, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
@@ -298,7 +330,8 @@ class EvaluationRows(torch.utils.data.Dataset):
         logger.warning("row left out of evaluations, number %d of %d: %s", self.broken, self.total, what)
         if self.broken > math.ceil(self.max_broken_share * self.total):
             raise BrokenRowError(
-                f"{self.broken} broken rows among the {self.total} of evaluations, more than data.max_broken_share {self.max_broken_share:g} "
+                f"{self.broken} broken rows among the {self.total} of evaluations, more than "
+                f"data.max_broken_share {self.max_broken_share:g} "
                 f"allows; the last: {what}"
             )
 
@@ -312,7 +345,8 @@ class EvaluationRows(torch.utils.data.Dataset):
         return scale_pixels(image_pyramid(image, (self.size,), row["bbox"])[0])
 
     def batches(self, size: int) -> Iterator[torch.Tensor]:
-        """Yields the images of all rows, `size` at once, (B, 3, S, S). Rows with a broken image drop out, of `captions` too."""
+        """Yields the images of all rows, `size` at once, (B, 3, S, S). Rows with a broken image
+        drop out, of `captions` too."""
         start = 0
         while start < len(self):
             images = []
@@ -326,6 +360,11 @@ class EvaluationRows(torch.utils.data.Dataset):
             start += len(images)
             if images:
                 yield torch.stack(images)
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """`count` row numbers (or all, if fewer) spread over `total` rows."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 def _first_rows(rows: datasets.IterableDataset, count: int, files: Sequence[str]) -> datasets.Dataset:

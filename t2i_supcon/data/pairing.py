@@ -1,4 +1,5 @@
-"""Pairs of rows that share a label, and the batches made of them, over data with random access and over streams."""
+"""Pairs of rows that share a label, and the batches made of them, over data with random access and
+over streams."""
 
 import logging
 from collections import Counter, deque
@@ -37,25 +38,29 @@ class RowOrder(Protocol):
     """Rows of a dataset in the seeded random order of each epoch: `IndexedRows` or `StreamedRows`.
 
     Attributes:
-        divided: its rows are this process's share already; otherwise every process sees all of them.
-        num_rows: how many rows an epoch passes at most; None where nobody has counted them, of a stream.
+        divided: its rows are this process's share already; otherwise every process sees all of
+            them.
+        num_rows: how many rows an epoch passes at most; None where nobody has counted them, of a
+            stream.
     """
 
     divided: bool
     num_rows: int | None
 
     def epoch(self, number: int, start: Any = None) -> Iterator[tuple[Any, Item]]:
-        """Yields (position, item): each row once. `start`, the position of the last row already seen, resumes behind it."""
+        """Yields (position, item): each row once. `start`, the position of the last row already
+        seen, resumes behind it."""
 
 
 class IndexedRows:
     """Rows with random access: an item's `row` is its number.
 
-    With `pairs`, a label of a single row can never make a pair. It is not paired on, and a row without any other label is skipped, counted
-    in `skipped` and logged.
+    With `pairs`, a label of a single row can never make a pair. It is not paired on, and a row
+    without any other label is skipped, counted in `skipped` and logged.
 
     Args:
-        labels: the ids that each row may pair on, or one id; none, null or a negative one = unlabelled.
+        labels: the ids that each row may pair on, or one id; none, null or a negative one =
+            unlabelled.
         seed: of the order.
         pairs: whether rows need partners.
 
@@ -75,17 +80,24 @@ class IndexedRows:
             self._skip_lonely_rows()
         if len(self.rows) == 0:
             raise ValueError(
-                "no two rows share a label: there is no pair to train on; sampling: independent needs none" if pairs else "the data has no row"
+                "no two rows share a label: there is no pair to train on; sampling: independent needs none"
+                if pairs
+                else "the data has no row"
             )
 
     def _skip_lonely_rows(self) -> None:
         counts = Counter(label for labels in self.labels for label in labels)
         several_unlabelled = sum(not labels for labels in self.labels) > 1
         pairable = [tuple(label for label in labels if counts[label] > 1) for labels in self.labels]
-        self.rows = np.array([row for row, labels in enumerate(self.labels) if pairable[row] or (not labels and several_unlabelled)], dtype=int)
+        self.rows = np.array(
+            [row for row, labels in enumerate(self.labels) if pairable[row] or (not labels and several_unlabelled)],
+            dtype=int,
+        )
         self.skipped = len(self.labels) - len(self.rows)
         if self.skipped:
-            logger.warning("%d of %d rows are skipped: no other row shares a label with them", self.skipped, len(self.labels))
+            logger.warning(
+                "%d of %d rows are skipped: no other row shares a label with them", self.skipped, len(self.labels)
+            )
         self.labels = pairable
 
     def epoch(self, number: int, start: int | None = None) -> Iterator[tuple[int, Item]]:
@@ -98,9 +110,11 @@ class IndexedRows:
 class WaitingRoom:
     """Where a row waits until another one of its label comes.
 
-    A row with several labels pairs on one of them, drawn with weights 1 / (number of rows seen so far that have it): rare labels are
-    preferred, so that frequent ones do not swallow the pairs. Unlabelled rows pair with each other. A row never meets itself: where its copy
-    of a later epoch finds it still waiting, both wait. So there is at most one row per label in here, whatever the size of the data.
+    A row with several labels pairs on one of them, drawn with weights 1 / (number of rows seen so
+    far that have it): rare labels are preferred, so that frequent ones do not swallow the pairs.
+    Unlabelled rows pair with each other. A row never meets itself: where its copy of a later epoch
+    finds it still waiting, both wait. So there is at most one row per label in here, whatever the
+    size of the data.
 
     Args:
         seed: of the labels drawn.
@@ -134,7 +148,9 @@ class WaitingRoom:
         if not item.labels:
             return UNLABELLED
         # not a label under which this very row waits already: it may be the only one that has it
-        free = [label for label in item.labels if label not in self.waiting or self.waiting[label][0].key != item.key] or item.labels
+        free = [
+            label for label in item.labels if label not in self.waiting or self.waiting[label][0].key != item.key
+        ] or item.labels
         if len(free) == 1:
             return free[0]
         weights = np.array([1 / self.counts[label] for label in free])
@@ -150,13 +166,14 @@ class WaitingRoom:
 
 
 class BatchSampler:
-    """Endless batches of (row, number of the draw): each epoch passes every row once, in a new random order.
+    """Endless batches of (row, number of the draw): each epoch passes every row once, in a new
+    random order.
 
-    With `pairs`, batches hold B/2 pairs view-major: all first halves, then their partners in the same order. Rows left without a partner at
-    an epoch's end wait for one in the next.
+    With `pairs`, batches hold B/2 pairs view-major: all first halves, then their partners in the
+    same order. Rows left without a partner at an epoch's end wait for one in the next.
 
-    The sequence depends on the seed alone. Where the row order is not divided among the processes, process p of n takes every n-th batch of
-    one common sequence.
+    The sequence depends on the seed alone. Where the row order is not divided among the processes,
+    process p of n takes every n-th batch of one common sequence.
 
     Args:
         order: the rows.
@@ -167,7 +184,8 @@ class BatchSampler:
         state: from `states`, of the last batch that was used; resumes behind it.
 
     Attributes:
-        states: of each batch yielded, oldest first, for the user to take away: what resumes behind it, as plain values.
+        states: of each batch yielded, oldest first, for the user to take away: what resumes behind
+            it, as plain values.
 
     Raises:
         ValueError: an odd batch size for pairs; while iterating, data without any pair.
@@ -208,7 +226,9 @@ class BatchSampler:
                 continue
             batch = [item for view in zip(*groups) for item in view]
             groups = []
-            draw = (number * self.num_processes + self.process_index if self.order.divided else number) * self.batch_size
+            draw = (
+                number * self.num_processes + self.process_index if self.order.divided else number
+            ) * self.batch_size
             mine = self.order.divided or number % self.num_processes == self.process_index
             number += 1
             if mine:
@@ -226,13 +246,17 @@ class BatchSampler:
                     barren = 0
                     yield epoch, position, group
             start = None
-            # a row waits under another of its labels each epoch, and rows of one label may go to different processes
+            # a row waits under another of its labels each epoch, and rows of one label may go to
+            # different processes
             if barren > (room.most_labels + 2) * (self.num_processes if self.order.divided else 1):
                 raise ValueError(
-                    f"{barren} epochs without a pair: no two of these rows share a label; sampling: independent needs no labels"
+                    f"{barren} epochs without a pair: no two of these rows share a label; sampling: "
+                    "independent needs no labels"
                     if room.waiting
                     else "the data has no row, or fewer than there are processes"
                 )
             lonely = sum(copies > 1 for _, copies in room.waiting.values())
             if epoch == 1 and lonely:
-                logger.warning("%d rows found no partner in two epochs: they may be the only ones of their label", lonely)
+                logger.warning(
+                    "%d rows found no partner in two epochs: they may be the only ones of their label", lonely
+                )

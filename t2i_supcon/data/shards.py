@@ -46,7 +46,15 @@ class Source:
     read: Callable[[str], bytes]
 
 
-def make_row(file: str, captions: list[str], labels: list[int], label: int, image_id: str, source: str, bbox: list[float] | None = None) -> dict:
+def make_row(
+    file: str,
+    captions: list[str],
+    labels: list[int],
+    label: int,
+    image_id: str,
+    source: str,
+    bbox: list[float] | None = None,
+) -> dict:
     """Makes a row to be written; captions without any word are left out and counted as `wordless`.
 
     Raises:
@@ -75,13 +83,22 @@ def row_features(label_names: list[str]) -> datasets.Features:
     )
 
 
-def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, seed: int = 0, resize: int | None = None, shard_rows: int = 1000):
-    """Writes the shards, the card and, last, the manifest into `output`; goes on where a killed run stopped, does nothing when all is there.
+def prepare(
+    make_source: Callable[[Path], Source],
+    output: Path,
+    options: dict,
+    seed: int = 0,
+    resize: int | None = None,
+    shard_rows: int = 1000,
+):
+    """Writes the shards, the card and, last, the manifest into `output`; goes on where a killed run
+    stopped, does nothing when all is there.
 
     Args:
         make_source: reads the source; gets a folder for temporary files.
-        options: everything that decides the result; kept in the manifest and compared on the next run: files by name, size, beginning and end,
-            folders by the names, sizes and times of the files in them.
+        options: everything that decides the result; kept in the manifest and compared on the next
+            run: files by name, size, beginning and end, folders by the names, sizes and times of
+            the files in them.
         seed: of the order of the rows.
         resize: reduces larger images to this shorter side; None keeps the files' bytes.
         shard_rows: rows of one shard.
@@ -97,12 +114,17 @@ def prepare(make_source: Callable[[Path], Source], output: Path, options: dict, 
     for path in (manifest, started):
         if path.exists() and (found := json.loads(path.read_text())["options"]) != options:
             changed = sorted(key for key in found.keys() | options.keys() if found.get(key) != options.get(key))
-            raise ValueError(f"{output} was begun with other options ({', '.join(changed)}); give another --output or remove the folder")
+            raise ValueError(
+                f"{output} was begun with other options ({', '.join(changed)}); give another --output or "
+                "remove the folder"
+            )
     if manifest.exists() and all((output / name).exists() for name in json.loads(manifest.read_text())["shards"]):
         shutil.rmtree(output / WORK, ignore_errors=True)  # of a run that was killed at the very end
         return
     started.parent.mkdir(parents=True, exist_ok=True)
-    source = make_source(output / WORK)  # what it leaves there is named by content: until shards are written, other options may follow
+    source = make_source(
+        output / WORK
+    )  # what it leaves there is named by content: until shards are written, other options may follow
     wordless = sum(row["wordless"] for rows in source.rows.values() for row in rows)
     if wordless:
         logger.warning("%d captions are left out, since they hold no word of ASCII letters or digits", wordless)
@@ -142,9 +164,18 @@ def _write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _write_shard(path: Path, rows: list[dict], read: Callable[[str], bytes], features: datasets.Features, resize: int | None, bar: tqdm) -> None:
+def _write_shard(
+    path: Path,
+    rows: list[dict],
+    read: Callable[[str], bytes],
+    features: datasets.Features,
+    resize: int | None,
+    bar: tqdm,
+) -> None:
     partial = path.with_name(path.name + ".partial")
-    with pq.ParquetWriter(partial, features.arrow_schema, use_dictionary=False) as writer:  # which would cost images half the reading speed
+    with pq.ParquetWriter(
+        partial, features.arrow_schema, use_dictionary=False
+    ) as writer:  # which would cost images half the reading speed
         for start in range(0, len(rows), GROUP):
             group = []
             for row in rows[start : start + GROUP]:
@@ -158,13 +189,17 @@ def _with_image(row: dict, data: bytes, resize: int | None) -> dict:
     where, bbox = f"{row['file']} (row {row['image_id']})", row["bbox"]
     image = decode_image({"bytes": data, "path": None}, where)
     if bbox and not (-bbox[2] < bbox[0] < image.width and -bbox[3] < bbox[1] < image.height):
-        raise BrokenRowError(f"{where}: its box {bbox} (x, y, width, height) lies outside the image of {image.width} x {image.height} px")
+        raise BrokenRowError(
+            f"{where}: its box {bbox} (x, y, width, height) lies outside the image of {image.width} x {image.height} px"
+        )
     if resize is not None and min(image.size) > resize:
         scale = resize / min(image.size)
         file = io.BytesIO()
         png = Image.open(io.BytesIO(data)).format == "PNG"
         size = [max(resize, round(side * scale)) for side in image.size]
-        image.resize(size, Image.Resampling.LANCZOS).save(file, "PNG" if png else "JPEG", **({} if png else {"quality": 95}))
+        image.resize(size, Image.Resampling.LANCZOS).save(
+            file, "PNG" if png else "JPEG", **({} if png else {"quality": 95})
+        )
         data, bbox = file.getvalue(), bbox and [value * scale for value in bbox]
     return {
         "image": {"bytes": data, "path": row["file"].rsplit("/", 1)[-1]},
@@ -174,22 +209,39 @@ def _with_image(row: dict, data: bytes, resize: int | None) -> dict:
 
 
 def _card(source: Source, seed: int, resize: int | None) -> str:
-    lines = ["---", "license: other", "task_categories: [text-to-image]", "configs:", "- config_name: default", "  data_files:"]
+    lines = [
+        "---",
+        "license: other",
+        "task_categories: [text-to-image]",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+    ]
     lines += [f"  - {{split: {split}, path: {split}-*.parquet}}" for split in source.rows]
     lines += ["---", f"# {source.title}", "", f"- Licence: {source.licence}", f"- Split: {source.split}"]
     for split, rows in source.rows.items():
         free = Counter(row["label"] < 0 for row in rows)[True]
-        lines.append(f"- `{split}`: {len(rows)} rows, {sum(len(row['captions']) for row in rows)} captions, {free} rows without a label")
+        lines.append(
+            f"- `{split}`: {len(rows)} rows, {sum(len(row['captions']) for row in rows)} captions, {free} "
+            "rows without a label"
+        )
     lines += [
         f"- Rows shuffled once with seed {seed}",
         f"- Images: {f'shorter side at most {resize} px' if resize else 'the bytes of the original files'}",
     ]
-    lines += ["", f"{len(source.label_names)} labels, by id:", "", ", ".join(f"{i} {name}" for i, name in enumerate(source.label_names)), ""]
+    lines += [
+        "",
+        f"{len(source.label_names)} labels, by id:",
+        "",
+        ", ".join(f"{i} {name}" for i, name in enumerate(source.label_names)),
+        "",
+    ]
     return "\n".join(lines)
 
 
 def push_shards(output: Path, repo: str) -> None:
-    """Uploads a prepared folder as a dataset repository of the Hub; shards there of an earlier upload are replaced.
+    """Uploads a prepared folder as a dataset repository of the Hub; shards there of an earlier
+    upload are replaced.
 
     Raises:
         ValueError: the Hub cannot be reached or refuses; the folder stays whole.
@@ -197,8 +249,15 @@ def push_shards(output: Path, repo: str) -> None:
     old = [f"{split}-*.parquet" for split in json.loads((output / MANIFEST).read_text())["rows"]]  # what the card reads
     try:
         HfApi().create_repo(repo, repo_type="dataset", exist_ok=True)
-        HfApi().upload_folder(repo_id=repo, folder_path=output, repo_type="dataset", ignore_patterns=[f"{WORK}/*", "*.partial"], delete_patterns=old)
+        HfApi().upload_folder(
+            repo_id=repo,
+            folder_path=output,
+            repo_type="dataset",
+            ignore_patterns=[f"{WORK}/*", "*.partial"],
+            delete_patterns=old,
+        )
     except Exception as error:  # offline, refused, misnamed: the Hub's client has a different error for each
         raise ValueError(
-            f"the data is whole in {output} but could not be uploaded to {repo!r} ({error}); give the same command again to retry"
+            f"the data is whole in {output} but could not be uploaded to {repo!r} ({error}); give the same "
+            "command again to retry"
         ) from error

@@ -1,4 +1,5 @@
-"""Rows of a stream in a seeded order, read in small blocks, so that memory does not grow with the data."""
+"""Rows of a stream in a seeded order, read in small blocks, so that memory does not grow with the
+data."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
@@ -16,14 +17,16 @@ ROWS_OF_A_SHARD = 100
 
 
 class StreamedRows:
-    """Rows of an `IterableDataset` in the row schema: an item's `row` is the row itself, its image not decoded, with its `place`
-    (shard, row in it).
+    """Rows of an `IterableDataset` in the row schema: an item's `row` is the row itself, its image
+    not decoded, with its `place` (shard, row in it).
 
-    An epoch takes the shards (Parquet: row groups) in random order, `SHARDS_AT_ONCE` together; a block is the next `ROWS_OF_A_SHARD` rows of
-    each, in random order. So rows that lie far apart meet, though the data is read in order, and at most one block is in memory.
+    An epoch takes the shards (Parquet: row groups) in random order, `SHARDS_AT_ONCE` together; a
+    block is the next `ROWS_OF_A_SHARD` rows of each, in random order. So rows that lie far apart
+    meet, though the data is read in order, and at most one block is in memory.
 
-    A process takes every n-th shard of an epoch's order, so that rows are disjoint across processes in an epoch. Where there are fewer shards
-    than processes, every process reads all rows, as of data with random access. A position holds the place in the stream, not rows.
+    A process takes every n-th shard of an epoch's order, so that rows are disjoint across processes
+    in an epoch. Where there are fewer shards than processes, every process reads all rows, as of
+    data with random access. A position holds the place in the stream, not rows.
 
     Args:
         dataset: the stream, in its own fixed order.
@@ -55,7 +58,9 @@ class StreamedRows:
         self.files = files
         self.divided = dataset.num_shards >= num_processes
 
-    def epoch(self, number: int, start: tuple[int, int, int] | None = None) -> Iterator[tuple[tuple[int, int, int], Item]]:
+    def epoch(
+        self, number: int, start: tuple[int, int, int] | None = None
+    ) -> Iterator[tuple[tuple[int, int, int], Item]]:
         """Yields ((group of shards, block in it, row in it), item); see `RowOrder`."""
         shards = np.random.default_rng([self.seed, number]).permutation(self.dataset.num_shards).tolist()
         if self.divided:

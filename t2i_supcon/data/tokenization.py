@@ -1,4 +1,5 @@
-"""The word-level tokenizer of DAMSM: AttnGAN's rule as a plain `tokenizer.json` that `AutoTokenizer` loads."""
+"""The word-level tokenizer of DAMSM: AttnGAN's rule as a plain `tokenizer.json` that
+`AutoTokenizer` loads."""
 
 import re
 from collections import Counter
@@ -12,7 +13,8 @@ PAD = "<end>"  # id 0, as in the original vocabularies
 
 
 def split_words(caption: str) -> list[str]:
-    """Splits a caption as AttnGAN did: lower case, runs of word characters, non-ASCII characters dropped inside them."""
+    """Splits a caption as AttnGAN did: lower case, runs of word characters, non-ASCII characters
+    dropped inside them."""
     runs = re.findall(r"\w+", caption.replace("\ufffd\ufffd", " ").lower())
     words = (run.encode("ascii", "ignore").decode() for run in runs)
     return [word for word in words if word]
@@ -36,11 +38,15 @@ def build_tokenizer(captions: Iterable[str], max_words: int) -> PreTrainedTokeni
 
 
 def word_tokenizer(word_ids: dict[str, int], max_words: int) -> PreTrainedTokenizerFast:
-    """Makes the tokenizer of a given vocabulary; id 0 is padding, words outside the vocabulary vanish.
+    """Makes the tokenizer of a given vocabulary; id 0 is padding, words outside the vocabulary
+    vanish.
 
-    A BPE without merges is the one model of the library that can drop unknown words; the normaliser does the rest of the rule.
+    A BPE without merges is the one model of the library that can drop unknown words; the normaliser
+    does the rest of the rule.
     """
-    tokenizer = Tokenizer(models.BPE(vocab={PAD: 0, **{"▁" + word: i for word, i in word_ids.items()}}, merges=[], ignore_merges=True))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={PAD: 0, **{"▁" + word: i for word, i in word_ids.items()}}, merges=[], ignore_merges=True)
+    )
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.Replace("\ufffd\ufffd", " "),
@@ -56,14 +62,16 @@ def word_tokenizer(word_ids: dict[str, int], max_words: int) -> PreTrainedTokeni
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes the files `AutoTokenizer` loads, without the truncation and padding that the last call happened to ask for."""
+    """Writes the files `AutoTokenizer` loads, without the truncation and padding that the last call
+    happened to ask for."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> BatchEncoding:
-    """Turns prompts into `input_ids` and `attention_mask` (B, T) tensors, each cut to its first words.
+    """Turns prompts into `input_ids` and `attention_mask` (B, T) tensors, each cut to its first
+    words.
 
     Raises:
         ValueError: a prompt without any word the tokenizer knows.
@@ -71,6 +79,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -
     unknown = [prompt for prompt in prompts if not tokenizer(prompt)["input_ids"]]
     if unknown:
         raise ValueError(
-            f"no word of the prompt {unknown[0]!r} is in the model's vocabulary of {len(tokenizer) - 1} words; describe the picture with other words"
+            f"no word of the prompt {unknown[0]!r} is in the model's vocabulary of {len(tokenizer) - 1} "
+            "words; describe the picture with other words"
         )
     return tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt", return_token_type_ids=False)

@@ -12,7 +12,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 T, U = TypeVar("T"), TypeVar("U")
-HOLD_ORIENTATION = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # PIL's names of what may tell how a picture is held
+HOLD_ORIENTATION = {
+    "exif",
+    "Raw profile type exif",
+    "xmp",
+    "XML:com.adobe.xmp",
+}  # PIL's names of what may tell how a picture is held
 OVERSIZE = 76 / 64  # AttnGAN resizes to 76/64 of the size it then crops at random
 
 
@@ -21,7 +26,8 @@ class BrokenRowError(ValueError):
 
 
 def or_error(make: Callable[[T], U], what: T) -> U | BrokenRowError:
-    """Hands an error of a row on as a value: raised in a worker, it would come out as the worker's whole traceback."""
+    """Hands an error of a row on as a value: raised in a worker, it would come out as the worker's
+    whole traceback."""
     try:
         return make(what)
     except BrokenRowError as error:
@@ -32,7 +38,8 @@ def decode_image(encoded: dict | None, where: str) -> Image.Image:
     """Decodes an undecoded `datasets.Image` value to RGB, upright, transparent pixels on white.
 
     Raises:
-        BrokenRowError: missing or undecodable bytes; `where` names the row in the message, which also has the file's name if there is one.
+        BrokenRowError: missing or undecodable bytes; `where` names the row in the message, which
+            also has the file's name if there is one.
     """
     if encoded is None or (encoded["bytes"] is None and encoded["path"] is None):
         raise BrokenRowError(f"{where}: it has no image")
@@ -54,7 +61,8 @@ def decode_image(encoded: dict | None, where: str) -> Image.Image:
 
 
 def crop_to_bbox(image: Image.Image, bbox: list[float]) -> Image.Image:
-    """Cuts the square of half-side 0.75 * max(w, h) around the centre of `bbox` (x, y, w, h in pixels), as the GAN papers do for CUB.
+    """Cuts the square of half-side 0.75 * max(w, h) around the centre of `bbox` (x, y, w, h in
+    pixels), as the GAN papers do for CUB.
 
     Raises:
         BrokenRowError: a box that is not four numbers, or nothing of the image inside the square.
@@ -64,9 +72,16 @@ def crop_to_bbox(image: Image.Image, bbox: list[float]) -> Image.Image:
     x, y, w, h = (int(value) for value in bbox)
     half = int(0.75 * max(w, h))
     centre_x, centre_y = (2 * x + w) // 2, (2 * y + h) // 2
-    box = (max(0, centre_x - half), max(0, centre_y - half), min(image.width, centre_x + half), min(image.height, centre_y + half))
+    box = (
+        max(0, centre_x - half),
+        max(0, centre_y - half),
+        min(image.width, centre_x + half),
+        min(image.height, centre_y + half),
+    )
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise BrokenRowError(f"the bounding box {bbox} holds nothing of the image of {image.width} x {image.height} pixels")
+        raise BrokenRowError(
+            f"the bounding box {bbox} holds nothing of the image of {image.width} x {image.height} pixels"
+        )
     return image.crop(box)
 
 
@@ -83,8 +98,10 @@ def image_pyramid(
     Args:
         image: RGB.
         sizes: from low to high; lower ones are bilinear reductions of the highest.
-        bbox: (x, y, w, h) of the object to cut out first, or None; in pixels of the upright picture.
-        rng: source of the random choices; None makes the deterministic centre version used for evaluation.
+        bbox: (x, y, w, h) of the object to cut out first, or None; in pixels of the upright
+            picture.
+        rng: source of the random choices; None makes the deterministic centre version used for
+            evaluation.
         random_crop: cut the square at random from a picture 76/64 times as large.
         flip: mirror left to right with probability 1/2.
 
@@ -124,8 +141,11 @@ def _resize_and_crop(image: Image.Image, width: int, height: int, left: int, top
 
 
 def scale_pixels(pixels: Tensor) -> Tensor:
-    """Turns uint8 pixels (..., S, S, 3) into (..., 3, S, S) floats in [-1, 1]; the memory stays in the order of the pixels, channels last."""
-    return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)  # three quick passes; one over integers takes longer
+    """Turns uint8 pixels (..., S, S, 3) into (..., 3, S, S) floats in [-1, 1]; the memory stays in
+    the order of the pixels, channels last."""
+    return (
+        pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
+    )  # three quick passes; one over integers takes longer
 
 
 def to_pil(image: Tensor) -> Image.Image:

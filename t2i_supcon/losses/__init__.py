@@ -16,11 +16,9 @@ from .matching import (
     word_matching_loss,
     word_relevance,
 )
-from .representation import alignment, positives_per_anchor, uniformity
 from .supcon import positive_mask, supcon_loss
 
 __all__ = [
-    "alignment",
     "bce_discriminator_loss",
     "bce_generator_loss",
     "clip_contrastive_loss",
@@ -31,10 +29,8 @@ __all__ = [
     "matching_aware_gradient_penalty",
     "matching_loss",
     "positive_mask",
-    "positives_per_anchor",
     "sentence_matching_loss",
     "supcon_loss",
-    "uniformity",
     "word_matching_loss",
     "word_relevance",
 ]

@@ -1,5 +1,5 @@
-"""Adversarial losses on logits: the hinge and the cross-entropy family, the matching-aware gradient penalty, and the KL term of
-conditioning augmentation."""
+"""Adversarial losses on logits: the hinge and the cross-entropy family, the matching-aware gradient
+penalty, and the KL term of conditioning augmentation."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 
 def hinge_discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor | None = None) -> Tensor:
-    """Hinge loss of a conditional discriminator (DF-GAN, arXiv 2008.05865, eq. 1, without its penalty).
+    """Hinge loss of a conditional discriminator (DF-GAN, arXiv 2008.05865, eq. 1, without its
+    penalty).
 
     Args:
         real: (B,) logits of real images with their captions.
@@ -32,14 +33,15 @@ def bce_discriminator_loss(
     real_uncond: Tensor | None = None,
     fake_uncond: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of one scale's discriminator (AttnGAN, arXiv 1711.10485, eq. 5), as its authors weigh it: the mean of the
-    terms that should be true plus the mean of those that should be false.
+    """Cross-entropy of one scale's discriminator (AttnGAN, arXiv 1711.10485, eq. 5), as its authors
+    weigh it: the mean of the terms that should be true plus the mean of those that should be false.
 
     Args:
         real: (B,) logits of real images with their captions.
         fake: (B,) logits of generated images with their captions.
         wrong: (M,) logits of real images with captions of others.
-        real_uncond, fake_uncond: (B,) logits of the same images alone, for a discriminator with that head.
+        real_uncond, fake_uncond: (B,) logits of the same images alone, for a discriminator with
+            that head.
     """
     true = [_cross_entropy(logits, 1.0) for logits in (real, real_uncond) if logits is not None]
     false = [_cross_entropy(logits, 0.0) for logits in (fake, wrong, fake_uncond) if logits is not None]
@@ -47,7 +49,8 @@ def bce_discriminator_loss(
 
 
 def bce_generator_loss(fake: Tensor, fake_uncond: Tensor | None = None) -> Tensor:
-    """Cross-entropy of generated images against "real" (AttnGAN, eq. 4, without its factor 1/2), summed over the heads.
+    """Cross-entropy of generated images against "real" (AttnGAN, eq. 4, without its factor 1/2),
+    summed over the heads.
 
     Args:
         fake: (B,) logits of generated images with their captions.
@@ -61,17 +64,22 @@ def _cross_entropy(logits: Tensor, target: float) -> Tensor:
 
 
 def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Divergence of N(mu, exp(logvar)) from N(0, 1), averaged over rows and dimensions as in AttnGAN's code; both are (B, C)."""
+    """Divergence of N(mu, exp(logvar)) from N(0, 1), averaged over rows and dimensions as in
+    AttnGAN's code; both are (B, C)."""
     mu, logvar = mu.float(), logvar.float()
     return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
 
 
-def matching_aware_gradient_penalty(logits: Tensor, inputs: tuple[Tensor, ...], coefficient: float = 2.0, power: float = 6.0) -> Tensor:
-    """Matching-aware zero-centred gradient penalty (DF-GAN, arXiv 2008.05865, eq. 2): coefficient * mean_b |d logit_b / d inputs_b|^power.
+def matching_aware_gradient_penalty(
+    logits: Tensor, inputs: tuple[Tensor, ...], coefficient: float = 2.0, power: float = 6.0
+) -> Tensor:
+    """Matching-aware zero-centred gradient penalty (DF-GAN, arXiv 2008.05865, eq. 2): coefficient *
+    mean_b |d logit_b / d inputs_b|^power.
 
     Args:
         logits: (B,) of real images with their own captions, with a graph back to `inputs`.
-        inputs: tensors of B rows that require grad (the images or their features, and the sentences); the norm is over all of them jointly.
+        inputs: tensors of B rows that require grad (the images or their features, and the
+            sentences); the norm is over all of them jointly.
     """
     grads = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
     squared_norm = sum(grad.float().flatten(1).square().sum(dim=1) for grad in grads)  # (B,)

@@ -1,4 +1,5 @@
-"""Supervised contrastive loss (Khosla et al., arXiv 2004.11362, eq. 2), applied to images and texts as in Liu et al., arXiv 2412.03957."""
+"""Supervised contrastive loss (Khosla et al., arXiv 2004.11362, eq. 2), applied to images and texts
+as in Liu et al., arXiv 2412.03957."""
 
 from typing import Literal
 
@@ -10,9 +11,10 @@ def positive_mask(labels: Tensor, overlap: Literal["any", "jaccard"] = "any") ->
     """Who is whose positive: rows that share a label, never a row with itself.
 
     Args:
-        labels: (N,) class ids, where a negative id means unlabelled and shares nothing; or (N, C) multi-hot.
-        overlap: for multi-hot rows, "any" shared category makes a full positive, "jaccard" weighs each positive by
-            |intersection| / |union| of the two label sets.
+        labels: (N,) class ids, where a negative id means unlabelled and shares nothing; or (N, C)
+            multi-hot.
+        overlap: for multi-hot rows, "any" shared category makes a full positive, "jaccard" weighs
+            each positive by |intersection| / |union| of the two label sets.
 
     Returns:
         (N, N), bool or, for "jaccard", float32 weights.
@@ -39,8 +41,8 @@ def positive_mask(labels: Tensor, overlap: Literal["any", "jaccard"] = "any") ->
 def supcon_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss over all rows that have a positive.
 
-    L = 1/|A'| sum_{a in A'} -1/|P(a)| sum_{p in P(a)} log( exp(z_a.z_p / t) / sum_{n != a} exp(z_a.z_n / t) ); weighted positives
-    replace 1/|P(a)| by their share of a's total weight.
+    L = 1/|A'| sum_{a in A'} -1/|P(a)| sum_{p in P(a)} log( exp(z_a.z_p / t) / sum_{n != a}
+    exp(z_a.z_n / t) ); weighted positives replace 1/|P(a)| by their share of a's total weight.
 
     Args:
         embeddings: (N, D), used as given: normalise them first.

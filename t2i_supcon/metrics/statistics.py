@@ -24,13 +24,17 @@ def feature_statistics(features: np.ndarray) -> FeatureStatistics:
         raise ValueError(f"features have shape {features.shape}; expected (N, D) with N of at least 2")
     if not np.isfinite(features).all():
         raise ValueError("features hold NaN or infinity")
-    return FeatureStatistics(features.mean(axis=0), np.cov(features, rowvar=False).reshape(features.shape[1], -1), len(features))
+    return FeatureStatistics(
+        features.mean(axis=0), np.cov(features, rowvar=False).reshape(features.shape[1], -1), len(features)
+    )
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Squared Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al., arXiv 1706.08500, eq. 6).
+    """Squared Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))
+    (Heusel et al., arXiv 1706.08500, eq. 6).
 
-    The trace of the root equals the sum of square roots of the eigenvalues of C_a^(1/2) C_b C_a^(1/2), a symmetric matrix.
+    The trace of the root equals the sum of square roots of the eigenvalues of C_a^(1/2) C_b
+    C_a^(1/2), a symmetric matrix.
     """
     values, vectors = np.linalg.eigh(a.covariance)
     root = vectors * np.sqrt(values.clip(min=0))  # C_a = root root^T

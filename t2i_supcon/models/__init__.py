@@ -4,7 +4,13 @@ from typing import NamedTuple
 
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from .attngan import AttnGANConfig, AttnGANDiscriminator, AttnGANForTextToImage, AttnGANGenerator, AttnGANScaleDiscriminator
+from .attngan import (
+    AttnGANConfig,
+    AttnGANDiscriminator,
+    AttnGANForTextToImage,
+    AttnGANGenerator,
+    AttnGANScaleDiscriminator,
+)
 from .base import DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings, TextToImageModel
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPPairConfig, CLIPPairModel, CLIPTextEncoder
 from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder

@@ -1,4 +1,5 @@
-"""What every network here shares: the output types, the initialisation policy and the text-to-image composite."""
+"""What every network here shares: the output types, the initialisation policy and the text-to-image
+composite."""
 
 from dataclasses import dataclass
 
@@ -31,7 +32,8 @@ class ImageEmbeddings(ModelOutput):
     Attributes:
         image_emb: (B, D), one vector per image.
         region_feats: (B, D, h, w), one vector per region, from the encoders that embed regions.
-        local_feats: (B, n, W, g, g), patch features of n intermediate layers in their own width, from the encoders that expose them.
+        local_feats: (B, n, W, g, g), patch features of n intermediate layers in their own width,
+            from the encoders that expose them.
     """
 
     image_emb: Tensor | None = None
@@ -46,8 +48,10 @@ class GeneratorOutput(ModelOutput):
     Attributes:
         images: one (B, 3, S, S) tensor in [-1, 1] per scale, from low to high.
         mu, logvar: (B, C) of conditioning augmentation, for the generators that have it.
-        attentions: word attention (B, T, s, s) per stage after the first, for the generators that attend to words.
-        masks: (B, 1, s, s) in [0, 1] per block, where the text may change the picture, for the generators that predict masks.
+        attentions: word attention (B, T, s, s) per stage after the first, for the generators that
+            attend to words.
+        masks: (B, 1, s, s) in [0, 1] per block, where the text may change the picture, for the
+            generators that predict masks.
     """
 
     images: tuple[Tensor, ...] | None = None
@@ -75,12 +79,14 @@ class DiscriminatorOutput(ModelOutput):
 class GANPreTrainedModel(PreTrainedModel):
     """A `PreTrainedModel` that keeps the initialisation its layers were built with.
 
-    The library's default would draw every convolution anew with std 0.02. Here each module that owns parameters says in
-    `reset_parameters` how they start (as torch's own layers do), and the same method restores what a checkpoint lacks.
-    The library guards the `torch.nn.init` functions while this runs, so that tensors already loaded are left alone; only
-    BatchNorm writes its buffers without them.
+    The library's default would draw every convolution anew with std 0.02. Here each module that
+    owns parameters says in `reset_parameters` how they start (as torch's own layers do), and the
+    same method restores what a checkpoint lacks. The library guards the `torch.nn.init` functions
+    while this runs, so that tensors already loaded are left alone; only BatchNorm writes its
+    buffers without them.
 
-    Loading makes every parameter trainable again; a module that keeps some frozen therefore has a `freeze` method, called here.
+    Loading makes every parameter trainable again; a module that keeps some frozen therefore has a
+    `freeze` method, called here.
     """
 
     main_input_name = "input_ids"
@@ -111,7 +117,8 @@ class GANPreTrainedModel(PreTrainedModel):
 class TextToImageModel(GANPreTrainedModel):
     """A text encoder and a generator that together draw pictures from token ids.
 
-    A subclass names its `config_class`, `text_encoder_class` and `generator_class`; one saved folder serves the composite and both parts.
+    A subclass names its `config_class`, `text_encoder_class` and `generator_class`; one saved
+    folder serves the composite and both parts.
     """
 
     base_model_prefix = "generator"
@@ -124,7 +131,9 @@ class TextToImageModel(GANPreTrainedModel):
         self.generator = self.generator_class(config)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, noise: Tensor | None = None) -> GeneratorOutput:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, noise: Tensor | None = None
+    ) -> GeneratorOutput:
         """Draws one image per caption.
 
         Args:
@@ -134,7 +143,9 @@ class TextToImageModel(GANPreTrainedModel):
         """
         text = self.text_encoder(input_ids, attention_mask)
         if noise is None:
-            noise = torch.randn(len(input_ids), self.config.noise_dim, device=text.sent_emb.device, dtype=text.sent_emb.dtype)
+            noise = torch.randn(
+                len(input_ids), self.config.noise_dim, device=text.sent_emb.device, dtype=text.sent_emb.dtype
+            )
         return self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask)
 
     @torch.no_grad()
@@ -155,17 +166,23 @@ class TextToImageModel(GANPreTrainedModel):
             attention_mask: (B, T), 1 = real token; all ones when absent.
             num_images_per_prompt: N images for each caption.
             noise: (B * N, Z); drawn from N(0, 1) when absent.
-            generator: source of the noise, also of conditioning augmentation's; the same seed on the same device gives the same images.
-            truncation: redraws noise values beyond this bound (typical: 0.5 to 2; less variety, cleaner images).
-            output_attentions: whether to return where each word was read or where the text may change the picture.
+            generator: source of the noise, also of conditioning augmentation's; the same seed on
+                the same device gives the same images.
+            truncation: redraws noise values beyond this bound (typical: 0.5 to 2; less variety,
+                cleaner images).
+            output_attentions: whether to return where each word was read or where the text may
+                change the picture.
 
         Returns:
-            Output whose tensors have B * N rows, images clamped to [-1, 1]. With `output_attentions` it holds what the generator has:
-            `attentions`, (B * N, T, s, s) per refining stage, which sum to one over the real words and are zero at padding, or
+            Output whose tensors have B * N rows, images clamped to [-1, 1]. With
+            `output_attentions` it holds what the generator has:
+            `attentions`, (B * N, T, s, s) per refining stage, which sum to one over the real words
+            and are zero at padding, or
             `masks`, (B * N, 1, s, s) in [0, 1] per block. Both are None without it.
 
         Raises:
-            ValueError: noise of another shape, a truncation that is not positive, or attentions asked of a generator that has neither.
+            ValueError: noise of another shape, a truncation that is not positive, or attentions
+                asked of a generator that has neither.
         """
         text = self.text_encoder(input_ids, attention_mask)
         rows = len(input_ids) * num_images_per_prompt
@@ -173,19 +190,36 @@ class TextToImageModel(GANPreTrainedModel):
         if noise is None:
             noise = sample_noise(shape, generator, truncation).to(text.sent_emb)
         elif tuple(noise.shape) != shape:
-            raise ValueError(f"noise has shape {tuple(noise.shape)}; {len(input_ids)} prompts x {num_images_per_prompt} images need {shape}")
+            raise ValueError(
+                f"noise has shape {tuple(noise.shape)}; {len(input_ids)} prompts x {num_images_per_prompt} "
+                f"images need {shape}"
+            )
         extra = {}
-        if hasattr(self.config, "conditioning_dim"):  # drawn here, not inside the generator, so that the seed decides it too
-            extra["conditioning_noise"] = sample_noise((rows, self.config.conditioning_dim), generator, truncation).to(text.sent_emb)
-        each = [t.repeat_interleave(num_images_per_prompt, dim=0) for t in (text.sent_emb, text.word_embs, text.attention_mask)]
+        if hasattr(
+            self.config, "conditioning_dim"
+        ):  # drawn here, not inside the generator, so that the seed decides it too
+            extra["conditioning_noise"] = sample_noise((rows, self.config.conditioning_dim), generator, truncation).to(
+                text.sent_emb
+            )
+        each = [
+            t.repeat_interleave(num_images_per_prompt, dim=0)
+            for t in (text.sent_emb, text.word_embs, text.attention_mask)
+        ]
         output = self.generator(noise, *each, **extra)
         if output_attentions and not (output.attentions or output.masks):
-            raise ValueError(f"{type(self).__name__} has no attentions to return: its generator neither attends to words nor predicts masks")
+            raise ValueError(
+                f"{type(self).__name__} has no attentions to return: its generator neither attends to words "
+                "nor predicts masks"
+            )
         maps = {"attentions": output.attentions, "masks": output.masks} if output_attentions else {}
-        return GeneratorOutput(images=tuple(image.clamp(-1, 1) for image in output.images), mu=output.mu, logvar=output.logvar, **maps)
+        return GeneratorOutput(
+            images=tuple(image.clamp(-1, 1) for image in output.images), mu=output.mu, logvar=output.logvar, **maps
+        )
 
 
-def sample_noise(shape: tuple[int, int], generator: torch.Generator | None = None, truncation: float | None = None) -> Tensor:
+def sample_noise(
+    shape: tuple[int, int], generator: torch.Generator | None = None, truncation: float | None = None
+) -> Tensor:
     """Draws N(0, 1) of shape (B, Z), redrawing values beyond `truncation` where that is given."""
     device = generator.device if generator is not None else "cpu"
     noise = torch.randn(shape, generator=generator, device=device)

@@ -1,9 +1,12 @@
-"""CLIP (Radford et al., ICML 2021, arXiv 2103.00020) as the pair of encoders that GALIP is conditioned on and judged by.
+"""CLIP (Radford et al., ICML 2021, arXiv 2103.00020) as the pair of encoders that GALIP is
+conditioned on and judged by.
 
-The towers are transformers' own; this file gives them the package's inputs and outputs, and adds the intermediate image features of GALIP.
+The towers are transformers' own; this file gives them the package's inputs and outputs, and adds
+the intermediate image features of GALIP.
 
-Differences from transformers' CLIP: pixel values come in [-1, 1] and of any size; the sentence is read at the last real token, which is the
-end-of-text token wherever the tokenizer writes one, so that other tokenizers work too.
+Differences from transformers' CLIP: pixel values come in [-1, 1] and of any size; the sentence is
+read at the last real token, which is the end-of-text token wherever the tokenizer writes one, so
+that other tokenizers work too.
 """
 
 import torch
@@ -25,8 +28,9 @@ class CLIPImageConfig(CLIPVisionConfig):
 
     Args:
         feature_layers: blocks, counted from 0, whose patch tokens come out as local features.
-        rescale_twice: repeats GALIP's preprocessing, which maps [-1, 1] to [0, 1] and then, once more, to [0.5, 1] before it subtracts
-            CLIP's mean. Networks trained by its authors need it; it is wrong for everything else.
+        rescale_twice: repeats GALIP's preprocessing, which maps [-1, 1] to [0, 1] and then, once
+            more, to [0.5, 1] before it subtracts CLIP's mean. Networks trained by its authors need
+            it; it is wrong for everything else.
     """
 
     model_type = "clip_image"
@@ -40,7 +44,10 @@ class CLIPImageConfig(CLIPVisionConfig):
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size is {self.image_size}; it must be a multiple of patch_size, {self.patch_size}")
         if not self.feature_layers or not set(self.feature_layers) <= set(range(self.num_hidden_layers)):
-            raise ValueError(f"feature_layers are {list(self.feature_layers)}; they must name some of the {self.num_hidden_layers} blocks from 0")
+            raise ValueError(
+                f"feature_layers are {list(self.feature_layers)}; they must name some of the "
+                f"{self.num_hidden_layers} blocks from 0"
+            )
 
     @property
     def grid_size(self) -> int:
@@ -66,7 +73,10 @@ class CLIPPairConfig(PreTrainedConfig):
     def validate_architecture(self):
         text, image = self.text_config.projection_dim, self.image_config.projection_dim
         if text != image:
-            raise ValueError(f"text_config.projection_dim is {text} but image_config.projection_dim is {image}; both towers share one space")
+            raise ValueError(
+                f"text_config.projection_dim is {text} but image_config.projection_dim is {image}; both "
+                "towers share one space"
+            )
 
 
 class CLIPTextEncoder(GANPreTrainedModel):
@@ -92,11 +102,12 @@ class CLIPTextEncoder(GANPreTrainedModel):
 
         Args:
             input_ids: (B, T) token ids, padded on the right, T at most `max_position_embeddings`.
-            attention_mask: (B, T), 1 = real token, at least one in each row. When absent, a row ends with its first `eos_token_id`, or,
-                without one, at T.
+            attention_mask: (B, T), 1 = real token, at least one in each row. When absent, a row
+                ends with its first `eos_token_id`, or, without one, at T.
 
         Returns:
-            sent_emb (B, D): the projected state of the last real token, not normalised; word_embs (B, T, W): the token states before the
+            sent_emb (B, D): the projected state of the last real token, not normalised; word_embs
+                (B, T, W): the token states before the
             projection, of the tower's own width, zero at padding.
 
         Raises:
@@ -108,9 +119,13 @@ class CLIPTextEncoder(GANPreTrainedModel):
         last = attention_mask.sum(dim=1) - 1  # (B,)
         if input_ids.shape[1] == 0 or (last < 0).any():
             raise ValueError("a caption has no token: every row of attention_mask needs at least one 1")
-        words = self.text(input_ids).last_hidden_state  # (B, T, W); causal, so padding on the right changes no real token
+        words = self.text(
+            input_ids
+        ).last_hidden_state  # (B, T, W); causal, so padding on the right changes no real token
         sentence = self.projection(words[torch.arange(len(words), device=words.device), last])  # (B, D)
-        return TextEmbeddings(sent_emb=sentence, word_embs=words * attention_mask[..., None].to(words), attention_mask=attention_mask)
+        return TextEmbeddings(
+            sent_emb=sentence, word_embs=words * attention_mask[..., None].to(words), attention_mask=attention_mask
+        )
 
 
 class CLIPImageEncoder(GANPreTrainedModel):
@@ -146,18 +161,24 @@ class CLIPImageEncoder(GANPreTrainedModel):
         """Embeds images.
 
         Args:
-            pixel_values: (B, 3, H, W) in [-1, 1], of any size; resized (nearest) and rescaled to CLIP's statistics here.
+            pixel_values: (B, 3, H, W) in [-1, 1], of any size; resized (nearest) and rescaled to
+                CLIP's statistics here.
 
         Returns:
-            image_emb (B, D), not normalised, and local_feats (B, n, W, g, g), the g x g patch tokens after each of the n `feature_layers`.
+            image_emb (B, D), not normalised, and local_feats (B, n, W, g, g), the g x g patch
+            tokens after each of the n `feature_layers`.
         """
         size, grid = self.config.image_size, self.config.grid_size
         x = F.interpolate(pixel_values, size=(size, size), mode="nearest") * 0.5 + 0.5  # (B, 3, S, S) in [0, 1]
         if self.config.rescale_twice:
             x = (x + 1) * 0.5
         output = self.vision((x - self.pixel_mean) / self.pixel_std, output_hidden_states=True)
-        states = torch.stack([output.hidden_states[layer + 1][:, 1:] for layer in self.config.feature_layers], dim=1)  # (B, n, g*g, W)
-        return ImageEmbeddings(image_emb=self.projection(output.pooler_output), local_feats=states.mT.unflatten(-1, (grid, grid)))
+        states = torch.stack(
+            [output.hidden_states[layer + 1][:, 1:] for layer in self.config.feature_layers], dim=1
+        )  # (B, n, g*g, W)
+        return ImageEmbeddings(
+            image_emb=self.projection(output.pooler_output), local_feats=states.mT.unflatten(-1, (grid, grid))
+        )
 
 
 class CLIPPairModel(GANPreTrainedModel):
@@ -170,7 +191,9 @@ class CLIPPairModel(GANPreTrainedModel):
         super().__init__(config)
         self.text_encoder = CLIPTextEncoder(config.text_config)
         self.image_encoder = CLIPImageEncoder(config.image_config)
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))  # the loss multiplies cosines with its exponential
+        self.logit_scale = nn.Parameter(
+            torch.tensor(config.logit_scale_init)
+        )  # the loss multiplies cosines with its exponential
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -194,6 +217,8 @@ class CLIPPairModel(GANPreTrainedModel):
             model.logit_scale.copy_(clip.logit_scale)
         return model.eval()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor) -> tuple[TextEmbeddings, ImageEmbeddings]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor
+    ) -> tuple[TextEmbeddings, ImageEmbeddings]:
         """Embeds captions (B, T) and images (B, 3, H, W)."""
         return self.text_encoder(input_ids, attention_mask), self.image_encoder(pixel_values)

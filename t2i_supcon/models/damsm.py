@@ -1,9 +1,12 @@
-"""DAMSM: the deep attentional multimodal similarity model of AttnGAN (Xu et al., CVPR 2018, arXiv 1711.10485, section 3.2).
+"""DAMSM: the deep attentional multimodal similarity model of AttnGAN (Xu et al., CVPR 2018, arXiv
+1711.10485, section 3.2).
 
-A bi-LSTM embeds words and sentences, Inception-v3 embeds regions and whole images, both into one space. The GANs here are
-conditioned on, and judged by, these two towers once they are trained and frozen.
+A bi-LSTM embeds words and sentences, Inception-v3 embeds regions and whole images, both into one
+space. The GANs here are conditioned on, and judged by, these two towers once they are trained and
+frozen.
 
-Differences from the authors' code: captions may come in any order of lengths; widths and input size are configurable.
+Differences from the authors' code: captions may come in any order of lengths; widths and input size
+are configurable.
 """
 
 import torch
@@ -49,7 +52,8 @@ class DAMSMImageConfig(PreTrainedConfig):
         hidden_size: D, width of region and image embeddings.
         image_size: side in pixels that images are resized to on their way in.
         channel_divisor: divides every channel count of Inception-v3.
-        align_corners: of the bilinear resize. AttnGAN as its authors ran it and DM-GAN: true. SSA-GAN, AttnGAN+CL: false.
+        align_corners: of the bilinear resize. AttnGAN as its authors ran it and DM-GAN: true.
+            SSA-GAN, AttnGAN+CL: false.
     """
 
     model_type = "damsm_image"
@@ -80,7 +84,10 @@ class DAMSMConfig(PreTrainedConfig):
     def validate_architecture(self):
         text, image = self.text_config.hidden_size, self.image_config.hidden_size
         if text != image:
-            raise ValueError(f"text_config.hidden_size is {text} but image_config.hidden_size is {image}; both towers share one space")
+            raise ValueError(
+                f"text_config.hidden_size is {text} but image_config.hidden_size is {image}; both towers "
+                "share one space"
+            )
 
 
 class DAMSMTextEncoder(GANPreTrainedModel):
@@ -109,7 +116,8 @@ class DAMSMTextEncoder(GANPreTrainedModel):
             attention_mask: (B, T), 1 = real word, at least one in each row; all ones when absent.
 
         Returns:
-            sent_emb (B, D): last forward state and last backward state; word_embs (B, T, D), zero at padding.
+            sent_emb (B, D): last forward state and last backward state; word_embs (B, T, D), zero
+                at padding.
 
         Raises:
             ValueError: a row without any word.
@@ -123,7 +131,9 @@ class DAMSMTextEncoder(GANPreTrainedModel):
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         with torch.autocast(x.device.type, enabled=False):  # under bf16 too, cuDNN's LSTM would run in fp16
             words, (last, _) = self.lstm(packed)
-        words, _ = nn.utils.rnn.pad_packed_sequence(words, batch_first=True, total_length=input_ids.shape[1])  # (B, T, D)
+        words, _ = nn.utils.rnn.pad_packed_sequence(
+            words, batch_first=True, total_length=input_ids.shape[1]
+        )  # (B, T, D)
         sentence = last.transpose(0, 1).flatten(1)  # (B, D)
         return TextEmbeddings(sent_emb=sentence, word_embs=words, attention_mask=attention_mask)
 
@@ -175,6 +185,8 @@ class DAMSMModel(GANPreTrainedModel):
         self.image_encoder = DAMSMImageEncoder(config.image_config)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor) -> tuple[TextEmbeddings, ImageEmbeddings]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor
+    ) -> tuple[TextEmbeddings, ImageEmbeddings]:
         """Embeds captions (B, T) and images (B, 3, H, W)."""
         return self.text_encoder(input_ids, attention_mask), self.image_encoder(pixel_values)

@@ -1,11 +1,13 @@
 """DM-GAN: dynamic memory for text-to-image synthesis (Zhu et al., CVPR 2019, arXiv 1904.01310).
 
-The refining stages write the words into a memory, as far as the image drawn so far calls for them, read it at every place of the feature
-map, and let a gate choose between what was read and what was there.
+The refining stages write the words into a memory, as far as the image drawn so far calls for them,
+read it at every place of the feature map, and let a gate choose between what was read and what was
+there.
 
-Differences from the authors' code: image size and number of stages are configurable; each caption is masked by its own length (theirs
-mixes up the masks of a batch whose captions differ in length); discriminators return logits (B,); their spectral normalisation is
-torch's, which iterates in training only, once at each forward, and ends half an iteration later.
+Differences from the authors' code: image size and number of stages are configurable; each caption
+is masked by its own length (theirs mixes up the masks of a batch whose captions differ in length);
+discriminators return logits (B,); their spectral normalisation is torch's, which iterates in
+training only, once at each forward, and ends half an iteration later.
 """
 
 import torch
@@ -15,8 +17,17 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from .base import TextToImageModel
-from .blocks import ResidualBlock, ScaleDiscriminator, StackedConfig, StackedDiscriminator, StackedGenerator, WideConv2d, attend_to_words, up_block
 from .damsm import DAMSMTextEncoder
+from .stacked import (
+    ResidualBlock,
+    ScaleDiscriminator,
+    StackedConfig,
+    StackedDiscriminator,
+    StackedGenerator,
+    WideConv2d,
+    attend_to_words,
+    up_block,
+)
 
 
 @strict
@@ -33,7 +44,8 @@ class DMGANConfig(StackedConfig):
 
 
 class MemoryStage(nn.Module):
-    """Writes and reads the dynamic memory (section 3.2), refines the features, and doubles the side."""
+    """Writes and reads the dynamic memory (section 3.2), refines the features, and doubles the
+    side."""
 
     def __init__(self, config: DMGANConfig):
         super().__init__()
@@ -49,7 +61,8 @@ class MemoryStage(nn.Module):
         self.upsample = up_block(2 * channels, channels)
 
     def forward(self, hidden: Tensor, words: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, c, 2s, 2s) and attention (B, T, s, s) from features (B, c, s, s) and words (B, D, T)."""
+        """Features (B, c, 2s, 2s) and attention (B, T, s, s) from features (B, c, s, s) and words
+        (B, D, T)."""
         memory = self.write(hidden, words)  # (B, 2c, T)
         keys, values = F.relu(self.key(memory)), F.relu(self.value(memory))  # (B, c, T)
         response, attention = attend_to_words(hidden, keys, values, attention_mask)  # (B, c, s, s), (B, T, s, s)
@@ -59,7 +72,8 @@ class MemoryStage(nn.Module):
         return self.upsample(x), attention
 
     def write(self, hidden: Tensor, words: Tensor) -> Tensor:
-        """Memory (B, 2c, T): each word mixed with the whole image, by a gate that weighs one against the other (eq. 3-4)."""
+        """Memory (B, 2c, T): each word mixed with the whole image, by a gate that weighs one
+        against the other (eq. 3-4)."""
         image = hidden.detach().mean(dim=(2, 3))  # (B, c); the authors let no gradient through it
         relevance = self.word_relevance(words.transpose(1, 2)) + self.image_relevance(image)[:, None]  # (B, T, 1)
         gate = torch.sigmoid(relevance).transpose(1, 2)  # (B, 1, T)
@@ -81,8 +95,12 @@ class DMGANScaleDiscriminator(ScaleDiscriminator):
     config_class = DMGANConfig
 
     @staticmethod
-    def block(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, sees_image: bool = False) -> nn.Sequential:
-        return nn.Sequential(spectral_norm(WideConv2d(in_channels, out_channels, kernel_size, stride, padding=1)), nn.LeakyReLU(0.2))
+    def block(
+        in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, sees_image: bool = False
+    ) -> nn.Sequential:
+        return nn.Sequential(
+            spectral_norm(WideConv2d(in_channels, out_channels, kernel_size, stride, padding=1)), nn.LeakyReLU(0.2)
+        )
 
 
 class DMGANDiscriminator(StackedDiscriminator):

@@ -1,12 +1,15 @@
 """GALIP: generative adversarial CLIPs (Tao et al., CVPR 2023, arXiv 2301.12959).
 
-A frozen CLIP vision transformer sits inside the generator: noise and sentence make a map of visual tokens and one prompt per block, the
-transformer turns them into a map of visual concepts, and convolutions draw the image from it. The discriminator reads no pixels but the patch
-tokens of several blocks of the same frozen transformer.
+A frozen CLIP vision transformer sits inside the generator: noise and sentence make a map of visual
+tokens and one prompt per block, the transformer turns them into a map of visual concepts, and
+convolutions draw the image from it. The discriminator reads no pixels but the patch tokens of
+several blocks of the same frozen transformer.
 
-Differences from the authors' code: sizes are configurable and those of CLIP are read off its config; what acts on each pixel alone runs before
-the nearest upsampling it commutes with; the discriminator and the head that scores its features with a sentence are one network; logits come as
-(B,). The shortcut convolutions that the authors' discriminator owns but never uses are kept, frozen, so that their files load completely.
+Differences from the authors' code: sizes are configurable and those of CLIP are read off its
+config; what acts on each pixel alone runs before the nearest upsampling it commutes with; the
+discriminator and the head that scores its features with a sentence are one network; logits come as
+(B,). The shortcut convolutions that the authors' discriminator owns but never uses are kept,
+frozen, so that their files load completely.
 """
 
 import torch
@@ -17,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPVisionModel, PreTrainedConfig
 
 from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import PenalisedConv2d, PenalisedLeakyReLU, UpsampledConv2d, score_pairs
+from .blocks import GradfixConv2d, GradfixLeakyReLU, UpsampledConv2d, score_pairs
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPTextEncoder
 
 BRIDGE_GAIN = 0.1  # of what the transformer adds to the tokens it was given
@@ -30,10 +33,12 @@ class GALIPConfig(PreTrainedConfig):
     Args:
         image_size: side S of the images in pixels, any from 8 up; 224 is what CLIP reads.
         noise_dim: width Z of the noise.
-        generator_channels: channels of the generator's last block; earlier blocks have up to 8 times as many.
+        generator_channels: channels of the generator's last block; earlier blocks have up to 8
+            times as many.
         mapper_channels: channels of the map that noise and sentence shape before it becomes tokens.
         mapper_blocks: number of blocks that shape it.
-        prompt_layers: transformer blocks, counted from 0, that see one more token, made of noise and sentence.
+        prompt_layers: transformer blocks, counted from 0, that see one more token, made of noise
+            and sentence.
         discriminator_channels: channels of the features that are joined with the sentence.
         score_channels: hidden channels of the head that scores them.
         text_config: sizes of the text tower whose sentences condition both networks.
@@ -61,7 +66,9 @@ class GALIPConfig(PreTrainedConfig):
         if self.mapper_channels % 2:
             raise ValueError(f"mapper_channels is {self.mapper_channels}; its blocks halve it, so it must be even")
         if not set(self.prompt_layers) <= set(range(blocks)):
-            raise ValueError(f"prompt_layers are {list(self.prompt_layers)}; the vision tower has {blocks} blocks, counted from 0")
+            raise ValueError(
+                f"prompt_layers are {list(self.prompt_layers)}; the vision tower has {blocks} blocks, counted from 0"
+            )
 
     @property
     def image_sizes(self) -> tuple[int, ...]:
@@ -105,7 +112,8 @@ class Affine(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """Deep fusion of DF-GAN (arXiv 2008.05865, fig. 3): affine and activation, twice; acts on each pixel alone."""
+    """Deep fusion of DF-GAN (arXiv 2008.05865, fig. 3): affine and activation, twice; acts on each
+    pixel alone."""
 
     def __init__(self, channels: int, condition_dim: int):
         super().__init__()
@@ -165,14 +173,17 @@ class GALIPGenerator(GANPreTrainedModel):
         n = len(config.block_sizes)
         widths = [config.generator_channels * min(8, 2 ** (n - i)) for i in range(n + 1)]
         self.project_noise = nn.Linear(config.noise_dim, config.mapper_channels * vision.grid_size**2)
-        self.mapper = nn.ModuleList(MapperBlock(config.mapper_channels, condition_dim) for _ in range(config.mapper_blocks))
+        self.mapper = nn.ModuleList(
+            MapperBlock(config.mapper_channels, condition_dim) for _ in range(config.mapper_blocks)
+        )
         self.to_tokens = nn.Conv2d(config.mapper_channels, vision.hidden_size, 5, padding=2)
         self.to_prompts = nn.Linear(condition_dim, len(config.prompt_layers) * vision.hidden_size)
         self.vision = CLIPVisionModel(vision)
         self.vision.post_layernorm = nn.Identity()  # it belongs to the image embedding, which is not computed here
         self.from_tokens = nn.Conv2d(vision.hidden_size, widths[0], 5, padding=2)
         self.blocks = nn.ModuleList(
-            GALIPGeneratorBlock(*pair, condition_dim, size) for *pair, size in zip(widths[:-1], widths[1:], config.block_sizes, strict=True)
+            GALIPGeneratorBlock(*pair, condition_dim, size)
+            for *pair, size in zip(widths[:-1], widths[1:], config.block_sizes, strict=True)
         )
         self.to_rgb = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 3, 3, padding=1))
         self.freeze()
@@ -183,9 +194,12 @@ class GALIPGenerator(GANPreTrainedModel):
         self.vision.requires_grad_(False)
 
     def copy_vision_tower(self, image_encoder: CLIPImageEncoder) -> None:
-        """Takes over the weights of a trained image encoder: a generator made anew has a random tower."""
+        """Takes over the weights of a trained image encoder: a generator made anew has a random
+        tower."""
         state = image_encoder.vision.state_dict()
-        self.vision.load_state_dict({key: value for key, value in state.items() if not key.startswith("post_layernorm.")})
+        self.vision.load_state_dict(
+            {key: value for key, value in state.items() if not key.startswith("post_layernorm.")}
+        )
 
     def forward(
         self,
@@ -200,10 +214,12 @@ class GALIPGenerator(GANPreTrainedModel):
         Args:
             noise: (B, Z).
             sent_emb: (B, D).
-            word_embs, attention_mask, conditioning_noise: accepted as from any generator here, not used by this one.
+            word_embs, attention_mask, conditioning_noise: accepted as from any generator here, not
+                used by this one.
 
         Returns:
-            `images` ((B, 3, S, S),), trained towards [-1, 1] but not bounded: clamp before showing them.
+            `images` ((B, 3, S, S),), trained towards [-1, 1] but not bounded: clamp before showing
+                them.
         """
         grid = self.config.image_config.grid_size
         condition = torch.cat([noise, sent_emb], dim=1)  # (B, Z + D)
@@ -218,7 +234,8 @@ class GALIPGenerator(GANPreTrainedModel):
         return GeneratorOutput(images=(self.to_rgb(x),))
 
     def visual_concepts(self, bridge: Tensor, prompts: Tensor) -> Tensor:
-        """The tower's patch tokens (B, W, g, g) for a map (B, W, g, g) in place of embedded patches and prompts (B, P, W), one per prompted block."""
+        """The tower's patch tokens (B, W, g, g) for a map (B, W, g, g) in place of embedded patches
+        and prompts (B, P, W), one per prompted block."""
         tower, grid = self.vision, self.config.image_config.grid_size
         start = tower.embeddings.class_embedding.expand(len(bridge), 1, -1)
         x = torch.cat([start, bridge.flatten(2).mT], dim=1)  # (B, 1 + g*g, W)
@@ -233,19 +250,20 @@ class GALIPGenerator(GANPreTrainedModel):
 
 
 class GALIPDiscriminatorBlock(nn.Module):
-    """shortcut(x) + gamma * residual(x), plus beta times the tokens of a deeper block of the tower, where there are any."""
+    """shortcut(x) + gamma * residual(x), plus beta times the tokens of a deeper block of the tower,
+    where there are any."""
 
     def __init__(self, in_channels: int, out_channels: int, reads_tokens: bool):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
         self.beta = nn.Parameter(torch.zeros(1)) if reads_tokens else None
         self.residual = nn.Sequential(
-            PenalisedConv2d(in_channels, out_channels, 3, padding=1, bias=False),
-            PenalisedLeakyReLU(),
-            PenalisedConv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            PenalisedLeakyReLU(),
+            GradfixConv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            GradfixLeakyReLU(),
+            GradfixConv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            GradfixLeakyReLU(),
         )
-        self.shortcut = PenalisedConv2d(in_channels, out_channels, 1)
+        self.shortcut = GradfixConv2d(in_channels, out_channels, 1)
         self.changes_width = in_channels != out_channels
         self.freeze()
 
@@ -277,13 +295,15 @@ class GALIPDiscriminator(GANPreTrainedModel):
         super().__init__(config)
         width, grid = config.image_config.hidden_size, config.image_config.grid_size
         channels = config.discriminator_channels
-        self.blocks = nn.ModuleList(GALIPDiscriminatorBlock(width, width, reads_tokens=True) for _ in config.image_config.feature_layers[1:])
+        self.blocks = nn.ModuleList(
+            GALIPDiscriminatorBlock(width, width, reads_tokens=True) for _ in config.image_config.feature_layers[1:]
+        )
         self.last_block = GALIPDiscriminatorBlock(width, channels, reads_tokens=False)
         first = grid // 2 + 1  # two unpadded convolutions take the grid to one value: 7 -> 4 -> 1
         self.joint = nn.Sequential(
-            PenalisedConv2d(channels + config.text_config.projection_dim, config.score_channels, first, bias=False),
-            PenalisedLeakyReLU(),
-            PenalisedConv2d(config.score_channels, 1, grid - first + 1, bias=False),
+            GradfixConv2d(channels + config.text_config.projection_dim, config.score_channels, first, bias=False),
+            GradfixLeakyReLU(),
+            GradfixConv2d(config.score_channels, 1, grid - first + 1, bias=False),
         )
         self.post_init()
 
@@ -293,7 +313,8 @@ class GALIPDiscriminator(GANPreTrainedModel):
         Args:
             features: (B, n, W, g, g), `local_feats` of the frozen image encoder.
             sent_emb: (B, D), the images' own captions.
-            wrong_sent_emb: (M, D) with M <= B, a caption of another image for each of the first M images.
+            wrong_sent_emb: (M, D) with M <= B, a caption of another image for each of the first M
+                images.
         """
         x = features[:, 0]  # (B, W, g, g)
         for block, tokens in zip(self.blocks, features[:, 1:].unbind(dim=1), strict=True):

@@ -1,7 +1,8 @@
-"""Inception-v3's convolutional trunk (Szegedy et al., arXiv 1512.00567), with torchvision's parameter names.
+"""Inception-v3's convolutional trunk (Szegedy et al., arXiv 1512.00567), with torchvision's
+parameter names.
 
-Written here because torchvision is not a dependency; every channel count can be divided and any input from 75 px on is accepted, so
-that small recipes run the same code as the 299 px original.
+Written here because torchvision is not a dependency; every channel count can be divided and any
+input from 75 px on is accepted, so that small recipes run the same code as the 299 px original.
 """
 
 import torch
@@ -126,7 +127,12 @@ class InceptionE(nn.Module):
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
-        wide = [self.branch3x3_2a(single), self.branch3x3_2b(single), self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)]
+        wide = [
+            self.branch3x3_2a(single),
+            self.branch3x3_2b(single),
+            self.branch3x3dbl_3a(double),
+            self.branch3x3dbl_3b(double),
+        ]
         return torch.cat([self.branch1x1(x), *wide, pooled], dim=1)
 
 
@@ -167,7 +173,8 @@ class InceptionTrunk(nn.Module):
         self.pooled_channels = self.Mixed_7c.out_channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, 3, s, s) to the region map (B, 768/d, h, w) and the pooled vector (B, 2048/d); h = w = 17 for s = 299."""
+        """Maps (B, 3, s, s) to the region map (B, 768/d, h, w) and the pooled vector (B, 2048/d); h
+        = w = 17 for s = 299."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = F.max_pool2d(x, 3, stride=2)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))

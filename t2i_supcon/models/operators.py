@@ -1,4 +1,5 @@
-"""The costly operations of the networks, rearranged to do less work than as the papers write them, with equal results."""
+"""The costly operations of the networks, rearranged to do less work than as the papers write them,
+with equal results."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ MIN_UPSAMPLED_PIXELS = 1024  # of a batch; below, summing the kernels costs more
 def upsampled_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> Tensor:
     """Nearest upsampling to `size`, then a 3x3 convolution with padding 1.
 
-    Where both sides double, an output pixel sees only 2x2 different input pixels, so one transposed convolution of stride 2 does the same,
-    whose 4x4 kernel holds sums of the 3x3 one's taps: 2.25 times fewer multiplications and no enlarged map.
+    Where both sides double, an output pixel sees only 2x2 different input pixels, so one transposed
+    convolution of stride 2 does the same, whose 4x4 kernel holds sums of the 3x3 one's taps: 2.25
+    times fewer multiplications and no enlarged map.
 
     Args:
         x: (B, C, h, w).
@@ -38,7 +40,8 @@ def upsampled_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple
 
 
 def channel_glu(x: Tensor) -> Tensor:
-    """First half of the channels times the sigmoid of the second, (B, 2C, h, w) to (B, C, h, w); along memory, also in channels_last."""
+    """First half of the channels times the sigmoid of the second, (B, 2C, h, w) to (B, C, h, w);
+    along memory, also in channels_last."""
     if x.is_contiguous(memory_format=torch.channels_last):
         return F.glu(x.permute(0, 2, 3, 1), dim=-1).permute(0, 3, 1, 2)
     return F.glu(x, dim=1)
@@ -48,12 +51,14 @@ _by_inputs_only = False  # of the whole process: on a GPU, gradients are compute
 
 
 @contextmanager
-def gradients_by_inputs_only() -> Iterator[None]:
-    """Inside the block, `conv2d` passes gradients to its input alone: for `torch.autograd.grad` by inputs, with `create_graph`.
+def no_weight_gradients() -> Iterator[None]:
+    """Inside the block, `conv2d` passes gradients to its input alone: for `torch.autograd.grad` by
+    inputs, with `create_graph`.
 
-    A network of `conv2d`, `leaky_relu` and `halving_pool` is piecewise linear, so that what a penalty on its gradient by the inputs says about
-    its own layers' inputs is exactly zero. torch's own layers write these zeros out and send them back through the whole network, which
-    costs another backward pass; these here have nothing to send.
+    A network of `conv2d`, `leaky_relu` and `halving_pool` is piecewise linear, so that what a
+    penalty on its gradient by the inputs says about its own layers' inputs is exactly zero. torch's
+    own layers write these zeros out and send them back through the whole network, which costs
+    another backward pass; these here have nothing to send.
     """
     global _by_inputs_only
     _by_inputs_only = True
@@ -65,7 +70,9 @@ def gradients_by_inputs_only() -> Iterator[None]:
 
 class _Conv2d(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.rest = (None if bias is None else bias.shape, stride, padding, (1, 1), False, (0, 0), 1)
         return F.conv2d(x, weight, bias, stride, padding)
@@ -80,7 +87,7 @@ class _Conv2d(torch.autograd.Function):
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """A convolution for networks whose gradient is penalised; see `gradients_by_inputs_only`."""
+    """A convolution for networks whose gradient is penalised; see `no_weight_gradients`."""
     if torch.is_autocast_enabled(x.device.type):  # a penalty is computed without it
         return F.conv2d(x, weight, bias, stride, padding)
     return _Conv2d.apply(x, weight, bias, stride, padding)
@@ -97,11 +104,13 @@ class _LeakyReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.leaky_relu_backward(grad, y.detach(), ctx.slope, True), None  # detached: the slopes are constants
+        return torch.ops.aten.leaky_relu_backward(
+            grad, y.detach(), ctx.slope, True
+        ), None  # detached: the slopes are constants
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
-    """Leaky ReLU for networks whose gradient is penalised; see `gradients_by_inputs_only`."""
+    """Leaky ReLU for networks whose gradient is penalised; see `no_weight_gradients`."""
     return _LeakyReLU.apply(x, slope)
 
 
@@ -116,7 +125,8 @@ class _HalvingPool(torch.autograd.Function):
 
 
 def halving_pool(x: Tensor) -> Tensor:
-    """Mean of 2x2 pixels, (B, C, h, w) with even sides to (B, C, h/2, w/2); see `gradients_by_inputs_only`."""
+    """Mean of 2x2 pixels, (B, C, h, w) with even sides to (B, C, h/2, w/2); see
+    `no_weight_gradients`."""
     return _HalvingPool.apply(x)
 
 
@@ -137,7 +147,9 @@ class _WideConv2d(torch.autograd.Function):
             by_x = conv2d_input(x.shape, weight, grad, stride, padding)
         if ctx.needs_input_grad[1]:
             patches = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)  # (B, C * k * k, h' * w')
-            by_weight = grad.transpose(0, 1).flatten(1) @ patches.transpose(1, 2).flatten(0, 1)  # (C', C * k * k), summed over all places
+            by_weight = grad.transpose(0, 1).flatten(1) @ patches.transpose(1, 2).flatten(
+                0, 1
+            )  # (C', C * k * k), summed over all places
             by_weight = by_weight.view_as(weight)
         return by_x, by_weight, None, None
 
@@ -145,10 +157,14 @@ class _WideConv2d(torch.autograd.Function):
 MIN_WIDE_WEIGHTS = 2**24  # of a kernel; below, a matrix product takes about as long
 
 
-def wide_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """A convolution from many channels to many, whose gradient by the weights is one matrix product on CPUs.
+def wide_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """A convolution from many channels to many, whose gradient by the weights is one matrix product
+    on CPUs.
 
-    Their own kernel for it is made for large maps and few weights: at 1,024 channels of 8 px to 2,048 of 4 px it takes twice as long and more.
+    Their own kernel for it is made for large maps and few weights: at 1,024 channels of 8 px to
+    2,048 of 4 px it takes twice as long and more.
 
     Args:
         x: (B, C, h, w).
@@ -165,10 +181,12 @@ def wide_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[in
 
 
 def upsampled_shortcut(shortcut: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest upsampling to `size`, then `shortcut`, a 1x1 convolution or nothing; run the other way round, it sees fewer pixels."""
+    """Nearest upsampling to `size`, then `shortcut`, a 1x1 convolution or nothing; run the other
+    way round, it sees fewer pixels."""
     return F.interpolate(shortcut(x), size=size, mode="nearest")
 
 
 def pooled_shortcut(shortcut: nn.Module, x: Tensor) -> Tensor:
-    """`shortcut`, a 1x1 convolution or nothing, then the mean of 2x2 pixels; run the other way round, it sees a quarter of the pixels."""
+    """`shortcut`, a 1x1 convolution or nothing, then the mean of 2x2 pixels; run the other way
+    round, it sees a quarter of the pixels."""
     return shortcut(halving_pool(x))

@@ -1,11 +1,13 @@
 """SSA-GAN: semantic-spatial aware GAN (Liao et al., CVPR 2022, arXiv 2104.00567).
 
-One generator and one discriminator at the full resolution. Every generator block normalises its features, then scales and shifts
-them by the sentence, but only where a mask predicted from the previous block's features allows it.
+One generator and one discriminator at the full resolution. Every generator block normalises its
+features, then scales and shifts them by the sentence, but only where a mask predicted from the
+previous block's features allows it.
 
-Differences from the authors' code: image size and widths are configurable; the 1x1 shortcut runs before the nearest upsampling it
-commutes with; logits come as (B,). The shortcut convolutions that the authors' discriminator owns but never uses are kept, frozen, so
-that their files load completely.
+Differences from the authors' code: image size and widths are configurable; the 1x1 shortcut runs
+before the nearest upsampling it commutes with; logits come as (B,). The shortcut convolutions that
+the authors' discriminator owns but never uses are kept, frozen, so that their files load
+completely.
 """
 
 import torch
@@ -16,7 +18,7 @@ from transformers import PreTrainedConfig
 
 from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import PenalisedConv2d, PenalisedLeakyReLU, score_pairs
+from .blocks import GradfixConv2d, GradfixLeakyReLU, score_pairs
 from .damsm import DAMSMTextConfig, DAMSMTextEncoder
 
 
@@ -27,8 +29,10 @@ class SSAGANConfig(PreTrainedConfig):
     Args:
         image_size: side S of the images in pixels, 4 * 2^n.
         noise_dim: width Z of the noise.
-        generator_channels: channels of the generator's last block; earlier blocks have up to 8 times as many.
-        discriminator_channels: channels of the discriminator's first layer; later blocks have up to 16 times as many.
+        generator_channels: channels of the generator's last block; earlier blocks have up to 8
+            times as many.
+        discriminator_channels: channels of the discriminator's first layer; later blocks have up to
+            16 times as many.
         mask_channels: hidden channels of the mask predictors.
         text_config: sizes of the text encoder whose embeddings condition both networks.
     """
@@ -59,7 +63,9 @@ class SSAGANConfig(PreTrainedConfig):
 
 def mask_head(channels: int, hidden: int) -> nn.Sequential:
     """Predicts mask logits (B, 1, h, w) from features (B, C, h, w)."""
-    return nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, 1, 1))
+    return nn.Sequential(
+        nn.Conv2d(channels, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, 1, 1)
+    )
 
 
 class SentenceMLP(nn.Module):
@@ -80,7 +86,8 @@ class SentenceMLP(nn.Module):
 
 
 class SemanticSpatialNorm(nn.Module):
-    """Semantic-spatial condition batch normalisation (eq. 5-6): y = BN(x) + mask * (scale * BN(x) + shift)."""
+    """Semantic-spatial condition batch normalisation (eq. 5-6): y = BN(x) + mask * (scale * BN(x) +
+    shift)."""
 
     def __init__(self, channels: int, text_dim: int):
         super().__init__()
@@ -94,7 +101,8 @@ class SemanticSpatialNorm(nn.Module):
 
 
 class SSAGeneratorBlock(nn.Module):
-    """Semantic-spatial aware block (fig. 3): upsample, then x + gamma * conv(norm(conv(norm(x))))."""
+    """Semantic-spatial aware block (fig. 3): upsample, then x + gamma *
+    conv(norm(conv(norm(x))))."""
 
     def __init__(self, in_channels: int, out_channels: int, config: SSAGANConfig, upsample: bool, predicts_mask: bool):
         super().__init__()
@@ -136,9 +144,12 @@ class SSAGANGenerator(GANPreTrainedModel):
         self.project_noise = nn.Linear(config.noise_dim, widths[0] * 4 * 4)
         self.mask_head = mask_head(widths[0], config.mask_channels)
         self.blocks = nn.ModuleList(
-            SSAGeneratorBlock(widths[max(i - 1, 0)], widths[i], config, upsample=i > 0, predicts_mask=i < n) for i in range(n + 1)
+            SSAGeneratorBlock(widths[max(i - 1, 0)], widths[i], config, upsample=i > 0, predicts_mask=i < n)
+            for i in range(n + 1)
         )
-        self.to_rgb = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 3, 3, padding=1), nn.Tanh())
+        self.to_rgb = nn.Sequential(
+            nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 3, 3, padding=1), nn.Tanh()
+        )
         self.post_init()
 
     def forward(
@@ -154,7 +165,8 @@ class SSAGANGenerator(GANPreTrainedModel):
         Args:
             noise: (B, Z).
             sent_emb: (B, D).
-            word_embs, attention_mask, conditioning_noise: accepted as from any generator here, not used by this one.
+            word_embs, attention_mask, conditioning_noise: accepted as from any generator here, not
+                used by this one.
 
         Returns:
             `images` ((B, 3, S, S) in [-1, 1],) and `masks`, one per block from 4 px to S.
@@ -179,12 +191,12 @@ class SSADiscriminatorBlock(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
         self.residual = nn.Sequential(
-            PenalisedConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
-            PenalisedLeakyReLU(),
-            PenalisedConv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            PenalisedLeakyReLU(),
+            GradfixConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
+            GradfixLeakyReLU(),
+            GradfixConv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            GradfixLeakyReLU(),
         )
-        self.shortcut = PenalisedConv2d(in_channels, out_channels, 1)
+        self.shortcut = GradfixConv2d(in_channels, out_channels, 1)
         self.widens = in_channels != out_channels
         self.freeze()
 
@@ -213,22 +225,26 @@ class SSAGANDiscriminator(GANPreTrainedModel):
         super().__init__(config)
         width = config.discriminator_channels
         widths = [width * min(16, 2**i) for i in range(config.num_doublings + 1)]
-        self.from_rgb = PenalisedConv2d(3, width, 3, padding=1)
+        self.from_rgb = GradfixConv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(SSADiscriminatorBlock(*pair) for pair in zip(widths, widths[1:]))
         self.joint = nn.Sequential(
-            PenalisedConv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
-            PenalisedLeakyReLU(),
-            PenalisedConv2d(2 * width, 1, 4, bias=False),
+            GradfixConv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
+            GradfixLeakyReLU(),
+            GradfixConv2d(2 * width, 1, 4, bias=False),
         )
         self.post_init()
 
-    def forward(self, images: Tensor | tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None) -> DiscriminatorOutput:
+    def forward(
+        self, images: Tensor | tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None
+    ) -> DiscriminatorOutput:
         """Scores images with their captions and, sharing the image features, with wrong ones.
 
         Args:
-            images: (B, 3, S, S) in [-1, 1], alone or as a tuple over scales whose last entry is used.
+            images: (B, 3, S, S) in [-1, 1], alone or as a tuple over scales whose last entry is
+                used.
             sent_emb: (B, D), the images' own captions.
-            wrong_sent_emb: (M, D) with M <= B, a caption of another image for each of the first M images.
+            wrong_sent_emb: (M, D) with M <= B, a caption of another image for each of the first M
+                images.
         """
         x = images if isinstance(images, Tensor) else images[-1]
         x = self.from_rgb(x)  # (B, C, S, S)

@@ -1,6 +1,8 @@
-"""Differentiable augmentation of what a discriminator sees (DiffAugment, Zhao et al., arXiv 2006.10738).
+"""Differentiable augmentation of what a discriminator sees (DiffAugment, Zhao et al., arXiv
+2006.10738).
 
-Real and generated images pass the same random operations, so that few training images do not let the discriminator learn them by heart.
+Real and generated images pass the same random operations, so that few training images do not let
+the discriminator learn them by heart.
 """
 
 import torch
@@ -17,8 +19,9 @@ def augment(scales: Scales, policies: list[str]) -> Scales:
     """Applies the named policies in order.
 
     Args:
-        scales: the same images as (B, 3, s, s) in [-1, 1] at one or several sizes, from low to high, each a multiple of the lowest. Every row
-            has its own random draw, which is the same at all sizes.
+        scales: the same images as (B, 3, s, s) in [-1, 1] at one or several sizes, from low to
+            high, each a multiple of the lowest. Every row has its own random draw, which is the
+            same at all sizes.
         policies: names in `POLICIES`.
     """
     for policy in policies:
@@ -41,11 +44,15 @@ def color(scales: Scales) -> Scales:
 
 
 def translation(scales: Scales, ratio: float = 1 / 8) -> Scales:
-    """Moves each image by up to `ratio` of its side in both directions, by whole pixels of the lowest scale; white moves in."""
+    """Moves each image by up to `ratio` of its side in both directions, by whole pixels of the
+    lowest scale; white moves in."""
     low = scales[0]
     reach = round(low.shape[2] * ratio)
     shift = torch.randint(-reach, reach + 1, (2, len(low), 1, 1), device=low.device)
-    return tuple(_move(images, shift * (images.shape[2] // low.shape[2]), reach * (images.shape[2] // low.shape[2])) for images in scales)
+    return tuple(
+        _move(images, shift * (images.shape[2] // low.shape[2]), reach * (images.shape[2] // low.shape[2]))
+        for images in scales
+    )
 
 
 def _move(images: Tensor, shift: Tensor, reach: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""Checkpoints to resume from: complete or absent, never half-written, read without running anything stored in them."""
+"""Checkpoints to resume from: complete or absent, never half-written, read without running anything
+stored in them."""
 
 import os
 import random
@@ -33,7 +34,9 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> Path:
         shutil.rmtree(left)
     final = folder / f"{PREFIX}{step:08d}"
     with writing(final):
-        if final.exists():  # the step's state before its evaluation; a file, unlike a folder, takes another's place in one go
+        if (
+            final.exists()
+        ):  # the step's state before its evaluation; a file, unlike a folder, takes another's place in one go
             partial = final / f".partial-{FILE}"
             try:
                 _write(partial, state)
@@ -61,7 +64,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def save_model(phase, folder: Path) -> None:
-    """Writes what `phase.save_pretrained` writes, in place of what was in `folder`; draws no random number of the training's.
+    """Writes what `phase.save_pretrained` writes, in place of what was in `folder`; draws no random
+    number of the training's.
 
     Raises:
         OSError: it cannot be written; the folder is as it was.
@@ -72,7 +76,8 @@ def save_model(phase, folder: Path) -> None:
 
 @contextmanager
 def quiet_saving() -> Iterator[None]:
-    """Keeps the progress bar that transformers shows for every file it writes out of the run's own."""
+    """Keeps the progress bar that transformers shows for every file it writes out of the run's
+    own."""
     if not logging.is_progress_bar_enabled():
         yield
         return
@@ -85,7 +90,8 @@ def quiet_saving() -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what a full disk or a closed folder makes the libraries raise into one OSError that names `path`."""
+    """Turns what a full disk or a closed folder makes the libraries raise into one OSError that
+    names `path`."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -95,7 +101,10 @@ def writing(path: Path) -> Iterator[None]:
         if reason is None:
             raise
         reason = getattr(reason, "strerror", None) or reason
-        raise OSError(f"{path} could not be written: {reason}; complete checkpoints are untouched, --resume goes on from the newest") from error
+        raise OSError(
+            f"{path} could not be written: {reason}; complete checkpoints are untouched, --resume goes on "
+            "from the newest"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -104,7 +113,8 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def rng_state(device: torch.device) -> dict:
-    """The random generators of this process as plain values and tensors: Python's, numpy's, torch's on the CPU and on the device."""
+    """The random generators of this process as plain values and tensors: Python's, numpy's, torch's
+    on the CPU and on the device."""
     kind, keys, *rest = np.random.get_state()
     state = {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest], "torch": torch.get_rng_state()}
     if device.type != "cpu":
@@ -121,7 +131,8 @@ def restore_rng(state: dict, device: torch.device) -> None:
     there = [name for name in state if name not in ("python", "numpy", "torch")] or ["cpu"]
     if there != [device.type]:
         raise ValueError(
-            f"the checkpoint was written on {there[0]} and this run is on {device.type}, which draws other random numbers: resume on {there[0]}"
+            f"the checkpoint was written on {there[0]} and this run is on {device.type}, which draws other "
+            f"random numbers: resume on {there[0]}"
         )
     random.setstate(state["python"])
     np.random.set_state(tuple(state["numpy"]))
@@ -139,10 +150,14 @@ def restore_module(module: nn.Module, state: dict, name: str) -> None:
     own = module.state_dict()
     for key in {**own, **state}:
         if key not in state or key not in own:
-            raise ValueError(f"the checkpoint does not fit the recipe: {name} {'lacks' if key not in state else 'has the unknown tensor'} {key}")
+            raise ValueError(
+                f"the checkpoint does not fit the recipe: {name} "
+                f"{'lacks' if key not in state else 'has the unknown tensor'} {key}"
+            )
         if own[key].shape != state[key].shape:
             raise ValueError(
-                f"the checkpoint does not fit the recipe: {name}.{key} has shape {tuple(state[key].shape)} there and {tuple(own[key].shape)} here; "
+                f"the checkpoint does not fit the recipe: {name}.{key} has shape {tuple(state[key].shape)} "
+                f"there and {tuple(own[key].shape)} here; "
                 "resume with the recipe it was written with, or start in another folder"
             )
     module.load_state_dict(state)

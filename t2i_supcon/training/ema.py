@@ -7,7 +7,8 @@ from torch import nn
 
 
 class EMA:
-    """Exponential moving average: parameters are averaged, buffers copied (as AttnGAN saves its generator).
+    """Exponential moving average: parameters are averaged, buffers copied (as AttnGAN saves its
+    generator).
 
     Args:
         module: the network to follow.

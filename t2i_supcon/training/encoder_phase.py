@@ -1,4 +1,5 @@
-"""Phase 1: image and text encoder learn one space, by matching and, with label pairs, by supervised contrast."""
+"""Phase 1: image and text encoder learn one space, by matching and, with label pairs, by supervised
+contrast."""
 
 import math
 from pathlib import Path
@@ -9,19 +10,22 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..data import Batch, EvaluationRows, save_tokenizer, to_pil
+from ..conversion import load_encoders, load_inception_weights
+from ..data import Batch, EvaluationRows, build_tokenizer, evenly_spaced, save_tokenizer, to_pil
+from ..evaluation import embed_images, embed_texts
 from ..figures import image_strip
-from ..models import CLIPPairModel, DAMSMModel
+from ..metrics import retrieval_recall
+from ..models import CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
 from .checkpoint import restore_module
-from .encoders import ENCODERS, load_encoders, new_encoders
-from .evaluation import embed_images, embed_texts, evaluation_rows, evenly_spaced, retrieval_recall
-from .gather import pad_captions
-from .optimisation import check_micro_batches, lr_schedule, mean_values, prepare_network, take_step
-from .recipe import EncoderRecipe
+from .data import evaluation_rows
+from .distributed import pad_captions, prepare_network
+from .optimisation import check_micro_batches, lr_schedule, mean_values, take_step
+from .recipe import EncoderRecipe, build_model_config
 from .terms import matching_terms, supcon_terms, weighted_sum
 
+ENCODERS = {"damsm": (DAMSMConfig, DAMSMModel), "clip": (CLIPPairConfig, CLIPPairModel)}
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound of its contrastive loss's scale (arXiv 2103.00020, section 2.5)
 
 
@@ -55,18 +59,25 @@ class EncoderPhase:
         model.image_encoder.trunk.requires_grad_(recipe.train_trunk)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
-        self.model, self.optimizer = prepare_network(model, accelerator, recipe), accelerator.prepare(optimizer)
+        self.model, self.optimizer = (
+            prepare_network(model, accelerator, recipe.sync_batch_norm),
+            accelerator.prepare(optimizer),
+        )
         self._train_mode()
         self.schedule = lr_schedule(optimizer, recipe)
         if recipe.compile:
             self.towers.image_encoder.compile()
 
     @classmethod
-    def from_recipe(cls, recipe: EncoderRecipe, accelerator: Accelerator, rows: datasets.Dataset, held_out: datasets.Dataset) -> "EncoderPhase":
-        """Builds new towers and their tokenizer for the training rows, or loads those the recipe names.
+    def from_recipe(
+        cls, recipe: EncoderRecipe, accelerator: Accelerator, rows: datasets.Dataset, held_out: datasets.Dataset
+    ) -> "EncoderPhase":
+        """Builds new towers and their tokenizer for the training rows, or loads those the recipe
+        names.
 
         Raises:
-            ValueError: an architecture key the config does not know or that the captions decide, or encoders of another kind.
+            ValueError: an architecture key the config does not know or that the captions decide, or
+                encoders of another kind.
         """
         if recipe.pretrained is None:
             model, tokenizer = new_encoders(recipe, rows)
@@ -74,12 +85,18 @@ class EncoderPhase:
             model, tokenizer = load_encoders(recipe.pretrained, recipe.data.max_words)
             needed = ENCODERS[recipe.model][1]
             if not isinstance(model, needed):
-                raise ValueError(f"pretrained {recipe.pretrained!r}: model {recipe.model!r} is a {needed.__name__}, found a {type(model).__name__}")
-        evaluation = evaluation_rows(recipe, held_out, recipe.data.test_split, tokenizer, recipe.image_size, recipe.eval_rows)
+                raise ValueError(
+                    f"pretrained {recipe.pretrained!r}: model {recipe.model!r} is a {needed.__name__}, "
+                    f"found a {type(model).__name__}"
+                )
+        evaluation = evaluation_rows(
+            recipe, held_out, recipe.data.test_split, tokenizer, recipe.image_size, recipe.eval_rows
+        )
         return cls(recipe, accelerator, model, tokenizer, evaluation)
 
     def train_step(self, *batches: Batch) -> dict[str, Tensor]:
-        """One update by the mean gradient of the micro-batches; returns the unweighted terms, statistics and the gradient norm.
+        """One update by the mean gradient of the micro-batches; returns the unweighted terms,
+        statistics and the gradient norm.
 
         Raises:
             FloatingPointError: one of these is infinite or no number; nothing has been updated.
@@ -89,8 +106,13 @@ class EncoderPhase:
         self._held_out = None
         self.optimizer.zero_grad()
         values = mean_values([self._backward(pad_captions(batch)) for batch in batches])
-        bounds = [(self.towers.text_encoder.parameters(), self.recipe.text_grad_clip), (self.towers.parameters(), self.recipe.max_grad_norm)]
-        values = take_step(self.accelerator, self.optimizer, values, "encoders", self.schedule.last_epoch, bounds)  # last_epoch counts steps
+        bounds = [
+            (self.towers.text_encoder.parameters(), self.recipe.text_grad_clip),
+            (self.towers.parameters(), self.recipe.max_grad_norm),
+        ]
+        values = take_step(
+            self.accelerator, self.optimizer, values, "encoders", self.schedule.last_epoch, bounds
+        )  # last_epoch counts steps
         if self.recipe.model == "clip":
             self.towers.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         self.schedule.step()
@@ -124,7 +146,10 @@ class EncoderPhase:
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """The evaluation in words and numbers."""
-        lines = ["text-to-image retrieval among 100 held-out images", f"{'':12}{'untrained':>10}{'trained':>10}{'chance':>10}"]
+        lines = [
+            "text-to-image retrieval among 100 held-out images",
+            f"{'':12}{'untrained':>10}{'trained':>10}{'chance':>10}",
+        ]
         for k in (1, 10):
             name = f"recall@{k}"
             lines.append(f"{f'R@{k}':12}{first[name]:>10.1%}{last[name]:>10.1%}{k / 100:>10.1%}")
@@ -145,7 +170,9 @@ class EncoderPhase:
             return self._held_out
         towers, device = self.towers.eval(), self.accelerator.device
         images = embed_images(towers.image_encoder, self.evaluation, device)
-        texts = embed_texts(towers.text_encoder, self.tokenizer, self.evaluation.captions, device)  # of the rows that the images left
+        texts = embed_texts(
+            towers.text_encoder, self.tokenizer, self.evaluation.captions, device
+        )  # of the rows that the images left
         self._train_mode()
         self._held_out = images, texts
         return images, texts
@@ -164,10 +191,45 @@ class EncoderPhase:
         return {}
 
     def state_dict(self) -> dict:
-        return {"model": self.towers.state_dict(), "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return {
+            "model": self.towers.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
         self._held_out = None
         restore_module(self.towers, state["model"], "model")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+
+
+def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Makes both towers and a tokenizer that knows the words of the training captions.
+
+    Raises:
+        ValueError: an architecture key the config does not know, or one that the captions decide.
+    """
+    text_config = dict(recipe.model_config.get("text_config", {}))
+    tokenizer = build_tokenizer(
+        (caption or "" for captions in rows["captions"] for caption in captions or ()), recipe.data.max_words
+    )
+    decided = {"vocab_size": len(tokenizer)}
+    if recipe.model == "clip":
+        padding = tokenizer.pad_token_id
+        decided |= {
+            "max_position_embeddings": recipe.data.max_words,
+            "pad_token_id": padding,
+            "bos_token_id": padding,
+            "eos_token_id": padding,
+        }
+    for key in decided:
+        if key in text_config:
+            raise ValueError(
+                f"model_config.text_config.{key} is set by the captions of the data; remove it from the recipe"
+            )
+    config_class, model_class = ENCODERS[recipe.model]
+    model = model_class(build_model_config(config_class, {**recipe.model_config, "text_config": text_config | decided}))
+    if recipe.inception_weights is not None:
+        load_inception_weights(model.image_encoder.trunk, recipe.inception_weights)
+    return model, tokenizer

@@ -1,4 +1,5 @@
-"""What a run writes down on its way: numbers in metrics.jsonl, sample pictures, and both in a tracker of accelerate."""
+"""What a run writes down on its way: numbers in metrics.jsonl, sample pictures, and both in a
+tracker of accelerate."""
 
 import json
 import os
@@ -20,7 +21,8 @@ EVALUATION = "eval/"  # what the names of evaluated numbers begin with, unlike t
 
 
 def check_tracker(name: str | None) -> None:
-    """Refuses trackers that accelerate does not know or that are not installed, which accelerate itself would pass over.
+    """Refuses trackers that accelerate does not know or that are not installed, which accelerate
+    itself would pass over.
 
     Raises:
         ValueError: names those that can be used.
@@ -33,13 +35,15 @@ def check_tracker(name: str | None) -> None:
 
 
 class RunLog:
-    """The log of the main process. A full disk or a closed folder is an OSError that names the file.
+    """The log of the main process. A full disk or a closed folder is an OSError that names the
+    file.
 
     Args:
         folder: of the run.
         accelerator: whose trackers get the same numbers and pictures.
         recipe: shown by trackers beside the numbers.
-        step: steps taken before; entries of later ones, which a resumed run writes again, are dropped.
+        step: steps taken before; entries of later ones, which a resumed run writes again, are
+            dropped.
         reviewed: whether that step's evaluation is done.
     """
 
@@ -56,19 +60,30 @@ class RunLog:
     def _cut(self, step: int, reviewed: bool) -> None:
         if not self.path.exists():
             return
-        lines = [line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]  # a full disk may cut one
+        lines = [
+            line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+        ]  # a full disk may cut one
         entries = [(json.loads(line), line) for line in lines]
-        kept = [line for entry, line in entries if entry["step"] < step or (entry["step"] == step > 0 and (reviewed or not is_evaluation(entry)))]
+        kept = [
+            line
+            for entry, line in entries
+            if entry["step"] < step or (entry["step"] == step > 0 and (reviewed or not is_evaluation(entry)))
+        ]
         partial = self.path.with_name(f".partial-{METRICS}")
         partial.write_text("".join(kept), encoding="utf-8")
         os.replace(partial, self.path)
 
     def _start_trackers(self, recipe: Recipe, step: int) -> None:
         for name in self._accelerator.log_with:
-            if name == LoggerType.TENSORBOARD:  # its table of hyper-parameters would be a run of its own; recipe.yaml lies beside it
+            if (
+                name == LoggerType.TENSORBOARD
+            ):  # its table of hyper-parameters would be a run of its own; recipe.yaml lies beside it
                 self._accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
             else:
-                values = {key: json.dumps(value) if isinstance(value, (dict, list)) else value for key, value in recipe_values(recipe).items()}
+                values = {
+                    key: json.dumps(value) if isinstance(value, (dict, list)) else value
+                    for key, value in recipe_values(recipe).items()
+                }
                 self._accelerator.init_trackers("t2i_supcon", config=values)
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -76,7 +91,9 @@ class RunLog:
         with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for tracker in self._accelerator.trackers:
-            names = {name: name.replace("@", "_at_") if tracker.name == "mlflow" else name for name in values}  # MLflow takes no "@"
+            names = {
+                name: name.replace("@", "_at_") if tracker.name == "mlflow" else name for name in values
+            }  # MLflow takes no "@"
             with self._tracking(tracker):
                 tracker.log({names[name]: value for name, value in values.items()}, step=step)
 
@@ -97,14 +114,17 @@ class RunLog:
         return writing(self.path.parent / tracker.name) if tracker.requires_logging_directory else nullcontext()
 
     def _report_thread(self, failure: threading.ExceptHookArgs) -> None:
-        """TensorBoard writes in a thread of its own, whose error comes out again at the next call to it: once is enough."""
+        """TensorBoard writes in a thread of its own, whose error comes out again at the next call
+        to it: once is enough."""
         if not issubclass(failure.exc_type, OSError):
             self._excepthook(failure)
 
     def evaluations(self) -> list[dict[str, float]]:
         """The numbers of every evaluation, oldest first."""
         entries = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        return [{name.removeprefix(EVALUATION): value for name, value in e.items()} for e in entries if is_evaluation(e)]
+        return [
+            {name.removeprefix(EVALUATION): value for name, value in e.items()} for e in entries if is_evaluation(e)
+        ]
 
     def close(self) -> None:
         try:

@@ -1,8 +1,10 @@
-"""The training loop: progress, logs, samples, evaluation, checkpoints, stop and resume, for any phase.
+"""The training loop: progress, logs, samples, evaluation, checkpoints, stop and resume, for any
+phase.
 
-A phase has `image_sizes`, `networks()`, `frozen_networks()`, `train_step(*micro_batches) -> terms, statistics`, `evaluate() -> numbers`,
-`report(first, last) -> text`, `samples() -> (pictures, captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`.
-A term or a gradient that is not finite makes `train_step` raise a FloatingPointError.
+A phase has `image_sizes`, `networks()`, `frozen_networks()`, `train_step(*micro_batches) -> terms,
+statistics`, `evaluate() -> numbers`, `report(first, last) -> text`, `samples() -> (pictures,
+captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`. A term or a
+gradient that is not finite makes `train_step` raise a FloatingPointError.
 """
 
 import atexit
@@ -41,13 +43,15 @@ def run(
 ) -> None:
     """Trains `phase` for the recipe's steps.
 
-    Leaves in `folder`: `model/` and `best/` (to load with from_pretrained), `recipe.yaml`, `metrics.jsonl`, `metrics.png`, `samples/` and
-    `checkpoints/`.
+    Leaves in `folder`: `model/` and `best/` (to load with from_pretrained), `recipe.yaml`,
+    `metrics.jsonl`, `metrics.png`, `samples/` and `checkpoints/`.
 
     Args:
-        make_batches: gives the endless batches of this process, from the start or behind a state of theirs.
+        make_batches: gives the endless batches of this process, from the start or behind a state of
+            theirs.
         resume: go on from the newest checkpoint in `folder`, if it holds one.
-        max_steps: stop after so many steps of this call at the latest, with a checkpoint, as if stopped by a signal.
+        max_steps: stop after so many steps of this call at the latest, with a checkpoint, as if
+            stopped by a signal.
 
     Raises:
         FileExistsError: `folder` holds a run already and `resume` is not set.
@@ -57,14 +61,19 @@ def run(
         SystemExit: SIGTERM (code 143) or Ctrl-C (code 130) stopped the run, after a checkpoint.
     """
     if (folder / METRICS).exists() and not resume:
-        raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or choose another --output-dir")
+        raise FileExistsError(
+            f"{folder} holds a run already: add --resume to go on with it, or choose another --output-dir"
+        )
     try:
         Run(phase, make_batches, recipe, accelerator, folder).train(max_steps)
     except FloatingPointError as error:
         checkpoints = list_checkpoints(folder / CHECKPOINTS)
-        kept = f"{checkpoints[-1]} is from before: --resume goes on there" if checkpoints else "there is no checkpoint yet"
+        kept = (
+            f"{checkpoints[-1]} is from before: --resume goes on there" if checkpoints else "there is no checkpoint yet"
+        )
         raise FloatingPointError(
-            f"{error}. {kept}, with something changed, or the same happens again: a lower learning rate or weight of that term, max_grad_norm, "
+            f"{error}. {kept}, with something changed, or the same happens again: a lower learning rate or "
+            "weight of that term, max_grad_norm, "
             "or --mixed-precision no"
         ) from error
 
@@ -78,7 +87,14 @@ class Run:
         best: step and value of the best evaluation, by the recipe's `best_metric`.
     """
 
-    def __init__(self, phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, accelerator: Accelerator, folder: Path):
+    def __init__(
+        self,
+        phase,
+        make_batches: Callable[[dict | None], Batches],
+        recipe: Recipe,
+        accelerator: Accelerator,
+        folder: Path,
+    ):
         self.phase = phase
         self.recipe = recipe
         self.accelerator = accelerator
@@ -110,12 +126,15 @@ class Run:
             if self.log is not None:
                 self.log.close()
         self.accelerator.wait_for_everyone()
-        atexit.register(self.accelerator.state.destroy_process_group)  # not after an error, when the others may wait for this process
+        atexit.register(
+            self.accelerator.state.destroy_process_group
+        )  # not after an error, when the others may wait for this process
         if number:
             raise SystemExit(128 + number)
 
     def _take_steps(self, until: int, stop: StopSignal, bar: tqdm) -> int:
-        """Trains up to a step, which ends in a checkpoint; returns the signal that stopped it before, or 0."""
+        """Trains up to a step, which ends in a checkpoint; returns the signal that stopped it
+        before, or 0."""
         endless = iter(self.batches)
         self._review()
         while self.step < until:
@@ -151,17 +170,23 @@ class Run:
             terms = self.window.means()
             rate = self.window.rows / self.window.seconds
             self.log.write(self.step, {**terms, "rows_per_second": round(rate, 1)})
-            bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in terms.items() if "/" not in name) + f" {rate:.0f} rows/s")
+            bar.set_postfix_str(
+                " ".join(f"{name} {value:.3g}" for name, value in terms.items() if "/" not in name)
+                + f" {rate:.0f} rows/s"
+            )
         self.window = Window()
 
     def _comes_at(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.recipe.steps
 
     def _review_is_due(self) -> bool:
-        return self.reviewed != self.step and (self._comes_at(self.recipe.sample_every) or self._comes_at(self.recipe.eval_every))
+        return self.reviewed != self.step and (
+            self._comes_at(self.recipe.sample_every) or self._comes_at(self.recipe.eval_every)
+        )
 
     def _review(self) -> None:
-        """Samples and evaluation, where this step is due for them and they were not done before the run was stopped."""
+        """Samples and evaluation, where this step is due for them and they were not done before the
+        run was stopped."""
         if not self._review_is_due():
             return
         if self.accelerator.is_main_process and self.step > 0 and self._comes_at(self.recipe.sample_every):
@@ -191,7 +216,9 @@ class Run:
             state = {
                 "step": self.step,
                 "phase": self.phase.state_dict(),
-                "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),  # of fp16's gradients
+                "scaler": None
+                if self.accelerator.scaler is None
+                else self.accelerator.scaler.state_dict(),  # of fp16's gradients
                 "rng": rng,  # of each process
                 "data": data,  # of each process
                 "window": self.window.state(),
@@ -202,7 +229,8 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def _check_finite(self) -> None:
-        """Keeps what cannot be trained any further out of the checkpoints, which would push out the good ones."""
+        """Keeps what cannot be trained any further out of the checkpoints, which would push out the
+        good ones."""
         for name, network in self.phase.networks().items():
             if not torch.stack([p.isfinite().all() for p in network.parameters()]).all():
                 raise FloatingPointError(f"weights of {name} are not finite after step {self.step}")
@@ -213,7 +241,8 @@ class Run:
         seen = gather_object([newest and newest.name])
         if len(set(seen)) > 1:
             raise ValueError(
-                f"the processes find different checkpoints in {self.folder} ({', '.join(str(name) for name in dict.fromkeys(seen))}): "
+                f"the processes find different checkpoints in {self.folder} "
+                f"({', '.join(str(name) for name in dict.fromkeys(seen))}): "
                 "give all machines one shared --output-dir"
             )
         if newest is None:
@@ -221,9 +250,15 @@ class Run:
         state = load_checkpoint(newest)
         written, here = len(state["rng"]), self.accelerator.num_processes
         if written != here:
-            raise ValueError(f"the checkpoint was written by {written} processes, and this run's number is {here}: set --num_processes {written}")
+            raise ValueError(
+                f"the checkpoint was written by {written} processes, and this run's number is {here}: set "
+                f"--num_processes {written}"
+            )
         if state["step"] > self.recipe.steps:
-            raise ValueError(f"the checkpoint is of step {state['step']:,}, and the recipe ends after {self.recipe.steps:,} steps: raise steps")
+            raise ValueError(
+                f"the checkpoint is of step {state['step']:,}, and the recipe ends after "
+                f"{self.recipe.steps:,} steps: raise steps"
+            )
         if (state["scaler"] is None) != (self.accelerator.scaler is None):
             raise ValueError("the checkpoint and this run disagree about fp16: take the same --mixed-precision")
         self.phase.load_state_dict(state["phase"])
@@ -237,7 +272,10 @@ class Run:
     def _say_how_to_go_on(self, what: str) -> None:
         if self.accelerator.is_main_process:
             checkpoint = list_checkpoints(self.folder / CHECKPOINTS)[-1]
-            print(f"{what} after step {self.step:,} of {self.recipe.steps:,}; the same command with --resume goes on from {checkpoint}")
+            print(
+                f"{what} after step {self.step:,} of {self.recipe.steps:,}; the same command with --resume "
+                f"goes on from {checkpoint}"
+            )
 
     def _finish(self) -> None:
         """Saves the model, plots the log and says what came out."""
@@ -257,7 +295,8 @@ class Run:
 
 
 class Window:
-    """What happened since the last log line: the mean of each term (over the steps that computed it), rows and seconds of training."""
+    """What happened since the last log line: the mean of each term (over the steps that computed
+    it), rows and seconds of training."""
 
     def __init__(self, sums: dict[str, list[float]] | None = None, rows: int = 0, seconds: float = 0.0):
         self.sums: dict[str, list] = defaultdict(lambda: [0.0, 0], sums or {})
@@ -269,7 +308,9 @@ class Window:
         self.seconds += seconds
         for name, term in terms.items():
             finite = term.isfinite()  # under fp16 the norm of a gradient may not be, and the update is skipped
-            self.sums[name][0] = self.sums[name][0] + torch.where(finite, term, 0).float()  # not double, which Apple's GPUs lack
+            self.sums[name][0] = (
+                self.sums[name][0] + torch.where(finite, term, 0).float()
+            )  # not double, which Apple's GPUs lack
             self.sums[name][1] = self.sums[name][1] + finite
 
     def means(self) -> dict[str, float]:

@@ -7,11 +7,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Lets the C library keep the memory that tensors free for the tensors of the next step, instead of handing it back to the system.
+    """Lets the C library keep the memory that tensors free for the tensors of the next step,
+    instead of handing it back to the system.
 
-    A step on a CPU allocates the same few gigabytes again and again, and the system clears every page it hands out anew, which can take
-    more than a third of the step; so does reading rows for the workers that decode them. The process then stays as large as it once was
-    until it ends.
+    A step on a CPU allocates the same few gigabytes again and again, and the system clears every
+    page it hands out anew, which can take more than a third of the step; so does reading rows for
+    the workers that decode them. The process then stays as large as it once was until it ends.
 
     Returns:
         Whether the C library has these settings; glibc, the usual one on Linux, does.

@@ -1,17 +1,17 @@
-"""What the two phases do alike with an optimiser: learning rates, networks made ready, and one checked step."""
+"""What the two phases do alike with an optimiser: learning rates, networks made ready, and one
+checked step."""
 
 import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, DynamoBackend
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from .gather import average_gradients, broadcast_state, mean_over_processes, num_processes, synchronise_batch_norm
+from .distributed import average_gradients, mean_over_processes
 from .recipe import Recipe
 
 
@@ -25,36 +25,20 @@ def lr_schedule(optimizer: Optimizer, recipe: Recipe) -> LambdaLR:
 
 
 def _decayed(times: int, factor: float = 0.98, floor: float = 0.1) -> float:
-    """`factor` to the power of `times`, held once it is at or below `floor`: the last decay of AttnGAN's authors may undershoot it."""
+    """`factor` to the power of `times`, held once it is at or below `floor`: the last decay of
+    AttnGAN's authors may undershoot it."""
     last = math.ceil(math.log(floor) / math.log(factor))
     return factor ** min(times, last)
 
 
-def prepare_network(module: nn.Module, accelerator: Accelerator, recipe: Recipe) -> nn.Module:
-    """Places a network to be trained, in the launched precision, alike in all processes.
-
-    Raises:
-        ValueError: a launch that splits or compiles networks, or whose processes `torch.distributed` does not connect.
-    """
-    split = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
-    if accelerator.distributed_type in split or accelerator.num_processes != num_processes():
-        raise ValueError(
-            f"accelerate was launched as {accelerator.distributed_type.value}; every process trains whole networks here: "
-            "launch with --multi_gpu, or with torchrun, and with neither FSDP nor DeepSpeed"
-        )
-    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
-        raise ValueError("accelerate was launched to compile networks: launch with --dynamo_backend no; the recipe's `compile: true` compiles here")
-    if num_processes() > 1 and recipe.sync_batch_norm:
-        synchronise_batch_norm(module)
-    module = accelerator.prepare_model(module, evaluation_mode=True)  # all but DistributedDataParallel: see `average_gradients`
-    broadcast_state(module)
-    return module
-
-
 def check_micro_batches(batches: Sequence, accelerator: Accelerator) -> None:
-    """Raises ValueError for another number of micro-batches than `accelerator.backward` divides gradients by."""
+    """Raises ValueError for another number of micro-batches than `accelerator.backward` divides
+    gradients by."""
     if len(batches) != accelerator.gradient_accumulation_steps:
-        raise ValueError(f"{len(batches)} micro-batches for one step; gradient_accumulation is {accelerator.gradient_accumulation_steps}")
+        raise ValueError(
+            f"{len(batches)} micro-batches for one step; gradient_accumulation is "
+            f"{accelerator.gradient_accumulation_steps}"
+        )
 
 
 def mean_values(collected: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -75,7 +59,8 @@ def take_step(
     step: int,
     bounds: Iterable[tuple[Iterable[nn.Parameter], float | None]] = (),
 ) -> dict[str, Tensor]:
-    """One update by the gradients there are, averaged over the processes, unless something went wrong.
+    """One update by the gradients there are, averaged over the processes, unless something went
+    wrong.
 
     Args:
         values: scalars of this process, loss terms first, that must be finite.
@@ -84,7 +69,8 @@ def take_step(
         bounds: parameters and the norm that their joint gradient is clipped to; None = not at all.
 
     Returns:
-        `values` averaged over the processes, and the norm of the gradient before clipping as `grad_norm/{name}`; under fp16 also the scale of
+        `values` averaged over the processes, and the norm of the gradient before clipping as
+        `grad_norm/{name}`; under fp16 also the scale of
         the gradients and whether it was too large for this update, which was skipped then.
 
     Raises:
@@ -106,8 +92,12 @@ def take_step(
 
 
 def _check_finite(values: dict[str, Tensor], step: int, accelerator: Accelerator) -> None:
-    finite = torch.stack([value.float() for value in values.values()]).isfinite().tolist()  # the one wait for the device
+    finite = (
+        torch.stack([value.float() for value in values.values()]).isfinite().tolist()
+    )  # the one wait for the device
     wrong = [name for name, fine in zip(values, finite) if not fine]
-    overflow = all(name.startswith("grad_norm/") for name in wrong)  # in fp16 the gradient scaler skips such a step and scales down
+    overflow = all(
+        name.startswith("grad_norm/") for name in wrong
+    )  # in fp16 the gradient scaler skips such a step and scales down
     if wrong and not (overflow and accelerator.scaler is not None and accelerator.scaler.get_scale() >= 1):
         raise FloatingPointError(f"step {step + 1}: {wrong[0]} is {float(values[wrong[0]])}; the update was not made")

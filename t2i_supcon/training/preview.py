@@ -17,9 +17,15 @@ MIB = 2**20
 
 
 def preview(
-    phase, make_batches: Callable[[dict | None], Batches], recipe: Recipe, accelerator: Accelerator, num_rows: int | None, folder: Path
+    phase,
+    make_batches: Callable[[dict | None], Batches],
+    recipe: Recipe,
+    accelerator: Accelerator,
+    num_rows: int | None,
+    folder: Path,
 ) -> None:
-    """Shows networks, memory, steps, precision, loss terms, and the first batch as a picture with its captions.
+    """Shows networks, memory, steps, precision, loss terms, and the first batch as a picture with
+    its captions.
 
     Args:
         num_rows: of the training data; None = unknown.
@@ -31,21 +37,34 @@ def preview(
         return
     networks = phase.networks() | phase.frozen_networks()
     for name, network in networks.items():
-        count, trained = (sum(p.numel() for p in network.parameters() if p.requires_grad or not only) for only in (False, True))
+        count, trained = (
+            sum(p.numel() for p in network.parameters() if p.requires_grad or not only) for only in (False, True)
+        )
         print(f"{name:14} {count:>12,} parameters, {trained:>12,} trained, {stored_bytes(network) / MIB:>8,.1f} MiB")
     weights = sum(stored_bytes(network) for network in networks.values())
     gradients = sum(p.nbytes for network in networks.values() for p in network.parameters() if p.requires_grad)
-    held = f"weights {weights / MIB:,.1f} + gradients {gradients / MIB:,.1f} + Adam's moments {2 * gradients / MIB:,.1f}"
+    held = (
+        f"weights {weights / MIB:,.1f} + gradients {gradients / MIB:,.1f} + Adam's moments {2 * gradients / MIB:,.1f}"
+    )
     print(f"memory of each process: {(weights + 3 * gradients) / MIB:,.1f} MiB = {held}; {peak}")
     rows = recipe.batch_size * accelerator.gradient_accumulation_steps * accelerator.num_processes
-    epochs = f"{recipe.steps * rows / num_rows:.1f} epochs of {num_rows:,} rows" if num_rows else "a stream of unknown length"
+    epochs = (
+        f"{recipe.steps * rows / num_rows:.1f} epochs of {num_rows:,} rows"
+        if num_rows
+        else "a stream of unknown length"
+    )
     print(f"{recipe.steps:,} steps of {rows:,} rows ({recipe.sampling}): {epochs}")
-    print(f"precision: {'float32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision} on {accelerator.device.type}")
+    print(
+        f"precision: {'float32' if accelerator.mixed_precision == 'no' else accelerator.mixed_precision} on "
+        f"{accelerator.device.type}"
+    )
     print("terms: " + ", ".join(f"{weight:g} {name}" for name, weight in recipe.loss_weights.items()))
     batch = micro_batches[0]
     order = torch.arange(len(batch)).view(batch.num_views, -1).T.flatten().tolist()  # partners side by side
     folder.mkdir(parents=True, exist_ok=True)
-    labelled_grid([to_pil(batch.images[-1][row]) for row in order], [batch.captions[row] for row in order], columns=8).save(folder / FIRST_BATCH)
+    labelled_grid(
+        [to_pil(batch.images[-1][row]) for row in order], [batch.captions[row] for row in order], columns=8
+    ).save(folder / FIRST_BATCH)
     print(f"first batch: {folder / FIRST_BATCH}")
 
 

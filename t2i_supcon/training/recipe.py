@@ -1,7 +1,8 @@
 """Recipes: everything that decides a training run, read from one YAML file.
 
-A recipe may name a `base` recipe and state its differences only; `null` in a mapping removes the key it inherits. Unknown keys are errors.
-Architecture goes to the model's own config (`model_config`), the number of processes and the precision to `accelerate launch`.
+A recipe may name a `base` recipe and state its differences only; `null` in a mapping removes the
+key it inherits. Unknown keys are errors. Architecture goes to the model's own config
+(`model_config`), the number of processes and the precision to `accelerate launch`.
 """
 
 import dataclasses
@@ -36,15 +37,19 @@ class DataRecipe(CheckedFields):
     """Which rows to train on and how to read them.
 
     Args:
-        name: "emoji"; a folder of Parquet shards, or another one that `datasets.load_dataset` reads; or a dataset of the Hub.
+        name: "emoji"; a folder of Parquet shards, or another one that `datasets.load_dataset`
+            reads; or a dataset of the Hub.
         config, revision: of a dataset of the Hub.
-        train_split, test_split: what the dataset calls its splits; without `streaming` also parts, as in "train[:90%]".
-        image_column, caption_column, label_column, labels_column, bbox_column: what it calls its columns, "a.b" for a field inside a
-            column; see `t2i_supcon.data.Columns`. label_column null = no labels, or the first of labels_column.
-        streaming: read the training rows in order, in small blocks, instead of loading the data for random access; for data that is
-            large or far away.
-        max_broken_share: share of the training rows read that may be broken; each is logged, and its partner stands in for it. Evaluations
-            leave out as large a share of their rows, rounded up.
+        train_split, test_split: what the dataset calls its splits; without `streaming` also parts,
+            as in "train[:90%]".
+        image_column, caption_column, label_column, labels_column, bbox_column: what it calls its
+            columns, "a.b" for a field inside a column; see `t2i_supcon.data.Columns`. label_column
+            null = no labels, or the first of labels_column.
+        streaming: read the training rows in order, in small blocks, instead of loading the data for
+            random access; for data that is large or far away.
+        max_broken_share: share of the training rows read that may be broken; each is logged, and
+            its partner stands in for it. Evaluations leave out as large a share of their rows,
+            rounded up.
         random_crop: cut images at random from a picture 76/64 times as large.
         flip: mirror half of the images; never for data with letters, flags or clocks.
         max_words: words of a caption that are read.
@@ -83,29 +88,40 @@ class Recipe(CheckedFields):
         phase: "encoders" (phase 1) or "gan" (phase 2).
         steps: training steps, each one update of every player.
         batch_size: rows per process and micro-batch; a pair is two rows.
-        gradient_accumulation: micro-batches of a step; each contrasts its own rows only (those of all processes).
-        sampling: "pairs" of rows that share a label, in two views; or "independent" rows in one view (the baseline).
+        gradient_accumulation: micro-batches of a step; each contrasts its own rows only (those of
+            all processes).
+        sampling: "pairs" of rows that share a label, in two views; or "independent" rows in one
+            view (the baseline).
         loss_weights: weight of each loss term; a term without weight is not computed.
         scl_temperature: tau of the supervised contrastive term `supcon`.
-        positives: rows are positives of each other if they share the class id ("label"), any of their labels ("any"), or any,
-            weighted by the Jaccard overlap of their label sets ("jaccard"). Pairs follow: rows pair on the class id or, for the other two,
-            on a label drawn from their own, rare ones preferred.
+        positives: rows are positives of each other if they share the class id ("label"), any of
+            their labels ("any"), or any, weighted by the Jaccard overlap of their label sets
+            ("jaccard"). Pairs follow: rows pair on the class id or, for the other two, on a label
+            drawn from their own, rare ones preferred.
         mask_same_label: the matching losses leave rows of the same class out of the negatives.
-        gamma1, gamma2, gamma3: sharpness of word attention, word pooling and batch softmax in the matching losses.
-        lr_schedule: "constant"; "cosine" down to zero over all steps; or "exponential", times 0.98 every `lr_decay_every` steps until a
-            tenth remains, as AttnGAN's authors trained DAMSM.
+        gamma1, gamma2, gamma3: sharpness of word attention, word pooling and batch softmax in the
+            matching losses.
+        lr_schedule: "constant"; "cosine" down to zero over all steps; or "exponential", times 0.98
+            every `lr_decay_every` steps until a tenth remains, as AttnGAN's authors trained DAMSM.
         lr_decay_every: steps between two such decays; theirs came once an epoch.
-        max_grad_norm: bound of the gradient norm of each player (of both encoders together); null = none.
-        sync_batch_norm: several processes normalise with the statistics of all their rows, as one process with the whole batch would;
-            otherwise each with its own, and the first one's running statistics are saved.
-        channels_last: memory layout of the networks; on a CPU, of all but the discriminator, which it slows down there.
-        compile: torch.compile for the generator, the image encoder and the discriminator; the latter not with `d_magp`, whose second
-            derivative it cannot give. Phase 1: for the image encoder.
-        eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all. Of a stream the first ones, which stay in
-            memory (in phase 2 with as many training rows), images encoded; null = the first 1,000.
-        log_every, sample_every, eval_every, checkpoint_every: steps between log lines, sample pictures, evaluations and checkpoints.
+        max_grad_norm: bound of the gradient norm of each player (of both encoders together); null =
+            none.
+        sync_batch_norm: several processes normalise with the statistics of all their rows, as one
+            process with the whole batch would; otherwise each with its own, and the first one's
+            running statistics are saved.
+        channels_last: memory layout of the networks; on a CPU, of all but the discriminator, which
+            it slows down there.
+        compile: torch.compile for the generator, the image encoder and the discriminator; the
+            latter not with `d_magp`, whose second derivative it cannot give. Phase 1: for the image
+            encoder.
+        eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.
+            Of a stream the first ones, which stay in memory (in phase 2 with as many training
+            rows), images encoded; null = the first 1,000.
+        log_every, sample_every, eval_every, checkpoint_every: steps between log lines, sample
+            pictures, evaluations and checkpoints.
         keep_checkpoints: how many of the newest checkpoints stay.
-        best_metric: the evaluated number whose best model is kept beside the last one; null = keep none.
+        best_metric: the evaluated number whose best model is kept beside the last one; null = keep
+            none.
     """
 
     phase: Literal["encoders", "gan"]
@@ -153,13 +169,15 @@ class Recipe(CheckedFields):
         if unknown:
             name = sorted(unknown)[0]
             raise ValueError(
-                f"loss_weights names {name!r}, but phase {self.phase!r} has the terms {', '.join(self.terms())}{_hint(name, self.terms())}"
+                f"loss_weights names {name!r}, but phase {self.phase!r} has the terms "
+                f"{', '.join(self.terms())}{_hint(name, self.terms())}"
             )
 
         if self.best_metric is not None and self.best_metric not in self.metrics():
             known = ", ".join(self.metrics())
             raise ValueError(
-                f"best_metric is {self.best_metric!r}, but phase {self.phase!r} evaluates {known}{_hint(self.best_metric, self.metrics())}"
+                f"best_metric is {self.best_metric!r}, but phase {self.phase!r} evaluates "
+                f"{known}{_hint(self.best_metric, self.metrics())}"
             )
 
     @classmethod
@@ -169,7 +187,8 @@ class Recipe(CheckedFields):
 
     @classmethod
     def metrics(cls) -> dict[str, Callable[[float, float], bool]]:
-        """Names of the numbers this phase evaluates, and whether a first one is better than a second one."""
+        """Names of the numbers this phase evaluates, and whether a first one is better than a
+        second one."""
         return {"recall@1": operator.gt, "recall@10": operator.gt}
 
 
@@ -179,16 +198,23 @@ class EncoderRecipe(Recipe):
 
     Args:
         model: "damsm" (bi-LSTM and Inception-v3) or "clip" (two transformers, for GALIP).
-        pretrained: folder or Hub name of encoders to start from, tokenizer included: what phase 1 saved, or a CLIP of transformers; null
-            makes new ones, whose tokenizer knows the words of the training captions.
-        inception_weights: file with torchvision's ImageNet weights (`inception_v3_google-0cc3c7bd.pth`) for DAMSM's trunk; null = random.
-        image_size: side in pixels that training images are cut to (the encoder resizes them further to its own input size).
-        train_trunk: train the image tower's trunk too, as needed without pretrained weights; otherwise only what projects its features.
-        trunk_batch_norm: the trunk's BatchNorm normalises with the batch's statistics and follows them ("train", as AttnGAN's authors did
-            even with a frozen trunk) or keeps those it has ("eval").
+        pretrained: folder or Hub name of encoders to start from, tokenizer included: what phase 1
+            saved, or a CLIP of transformers; null makes new ones, whose tokenizer knows the words
+            of the training captions.
+        inception_weights: file with torchvision's ImageNet weights
+            (`inception_v3_google-0cc3c7bd.pth`) for DAMSM's trunk; null = random.
+        image_size: side in pixels that training images are cut to (the encoder resizes them further
+            to its own input size).
+        train_trunk: train the image tower's trunk too, as needed without pretrained weights;
+            otherwise only what projects its features.
+        trunk_batch_norm: the trunk's BatchNorm normalises with the batch's statistics and follows
+            them ("train", as AttnGAN's authors did even with a frozen trunk) or keeps those it has
+            ("eval").
         learning_rate, betas: of Adam.
-        reset_adam_every: steps after which Adam forgets its moments, as it did each epoch of AttnGAN's authors; null = never.
-        text_grad_clip: bound of the text encoder's gradient norm, before `max_grad_norm`; null = none.
+        reset_adam_every: steps after which Adam forgets its moments, as it did each epoch of
+            AttnGAN's authors; null = never.
+        text_grad_clip: bound of the text encoder's gradient norm, before `max_grad_norm`; null =
+            none.
     """
 
     model: Literal["damsm", "clip"] = "damsm"
@@ -208,11 +234,18 @@ class EncoderRecipe(Recipe):
         if self.reset_adam_every is not None and self.reset_adam_every < 1:
             raise ValueError(f"reset_adam_every is {self.reset_adam_every}; it must be at least 1")
         if self.pretrained is not None and self.model_config:
-            raise ValueError("model_config and pretrained exclude each other: the pretrained encoders bring their own sizes")
+            raise ValueError(
+                "model_config and pretrained exclude each other: the pretrained encoders bring their own sizes"
+            )
         if self.inception_weights is not None and (self.model == "clip" or self.pretrained is not None):
-            raise ValueError("inception_weights fill the trunk of new DAMSM encoders; remove them for clip or pretrained ones")
+            raise ValueError(
+                "inception_weights fill the trunk of new DAMSM encoders; remove them for clip or pretrained ones"
+            )
         if ("clip" in self.loss_weights) != (self.model == "clip"):
-            raise ValueError(f"loss_weights and model do not fit: 'clip' is the matching loss of model 'clip', and this model is {self.model!r}")
+            raise ValueError(
+                "loss_weights and model do not fit: 'clip' is the matching loss of model 'clip', and this "
+                f"model is {self.model!r}"
+            )
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
@@ -227,12 +260,14 @@ class GANRecipe(Recipe):
         model: a name of the table `GANS`.
         encoders: folder or Hub name of what phase 1 saved.
         generator_learning_rate, discriminator_learning_rate, betas: of the two Adams.
-        magp_step: the gradient penalty takes an optimiser step of its own after the hinge loss's ("separate", as SSA-GAN's authors did)
-            or joins its sum ("joint", one backward per step).
+        magp_step: the gradient penalty takes an optimiser step of its own after the hinge loss's
+            ("separate", as SSA-GAN's authors did) or joins its sum ("joint", one backward per
+            step).
         magp_every: compute the penalty every so many steps, weighted up by as much.
-        ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the live one is.
-        wrong_captions: a row's wrong caption is the next row's in the batch of all processes; the last row has none ("next") or the first
-            row's ("rotated", as GALIP's authors did).
+        ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the
+            live one is.
+        wrong_captions: a row's wrong caption is the next row's in the batch of all processes; the
+            last row has none ("next") or the first row's ("rotated", as GALIP's authors did).
         augmentation: differentiable augmentations of what the discriminator sees.
     """
 
@@ -250,7 +285,9 @@ class GANRecipe(Recipe):
     def check_values(self) -> None:
         super().check_values()
         if self.batch_size < 2:
-            raise ValueError(f"batch_size is {self.batch_size}; a row's wrong caption is another row's, so phase 2 needs at least 2")
+            raise ValueError(
+                f"batch_size is {self.batch_size}; a row's wrong caption is another row's, so phase 2 needs at least 2"
+            )
         if self.magp_every < 1:
             raise ValueError(f"magp_every is {self.magp_every}; it must be at least 1")
 
@@ -310,10 +347,12 @@ def recipe_values(recipe: Recipe) -> dict:
 
 
 def build_model_config(config_class: type[PreTrainedConfig], values: dict, **decided: object) -> PreTrainedConfig:
-    """Makes a model's config of a recipe's `model_config` and of the values that data or encoders decide.
+    """Makes a model's config of a recipe's `model_config` and of the values that data or encoders
+    decide.
 
     Raises:
-        ValueError: a key that the config does not declare (the library itself would accept it silently), or a value it refuses.
+        ValueError: a key that the config does not declare (the library itself would accept it
+            silently), or a value it refuses.
     """
     _check_keys(config_class, values, "model_config")
     try:
@@ -327,7 +366,9 @@ def _check_keys(config_class: type[PreTrainedConfig], values: dict, prefix: str)
     known = [f.name for f in dataclasses.fields(config_class) if f.name not in inherited]
     for key, value in values.items():
         if key not in known:
-            raise ValueError(f"{prefix} has no key {key!r}; {config_class.__name__} knows {', '.join(known)}{_hint(key, known)}")
+            raise ValueError(
+                f"{prefix} has no key {key!r}; {config_class.__name__} knows {', '.join(known)}{_hint(key, known)}"
+            )
         if isinstance(value, dict) and key in config_class.sub_configs:
             _check_keys(config_class.sub_configs[key], value, f"{prefix}.{key}")
 
@@ -339,7 +380,9 @@ def _find(name: str, folder: Path | None) -> Path:
         raise FileNotFoundError(f"there is no recipe file {name}")
     known = sorted(path.stem for path in folder.glob("*.yaml")) if folder else []
     if name not in known:
-        raise FileNotFoundError(f"there is no recipe {name!r}; give a .yaml file or one of: {', '.join(known)}{_hint(name, known)}")
+        raise FileNotFoundError(
+            f"there is no recipe {name!r}; give a .yaml file or one of: {', '.join(known)}{_hint(name, known)}"
+        )
     return folder / f"{name}.yaml"
 
 
@@ -359,7 +402,8 @@ def _yaml(text: str, where: str):
 
 
 def _merge(base: dict, changes: dict) -> dict:
-    """Lays `changes` over `base`, mapping by mapping; null inside a nested mapping removes a key."""
+    """Lays `changes` over `base`, mapping by mapping; null inside a nested mapping removes a
+    key."""
     merged = dict(base)
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
@@ -397,7 +441,8 @@ def _build(cls, values: dict, prefix: str = ""):
 
 
 def _number(value):
-    """A float of what YAML reads as int or, for 2e-4 without a dot, as text; anything else is left for the type check."""
+    """A float of what YAML reads as int or, for 2e-4 without a dot, as text; anything else is left
+    for the type check."""
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str):

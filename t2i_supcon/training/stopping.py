@@ -11,7 +11,8 @@ NOTICE = b"\nstopping after this step; Ctrl-C again aborts at once\n"
 
 
 class StopSignal:
-    """Notes SIGTERM and Ctrl-C while entered, instead of dying of them; a second Ctrl-C interrupts at once.
+    """Notes SIGTERM and Ctrl-C while entered, instead of dying of them; a second Ctrl-C interrupts
+    at once.
 
     Args:
         accelerator: of this process; several processes stop together when any of them is signalled.
@@ -22,8 +23,12 @@ class StopSignal:
         self._number = 0
 
     def __enter__(self) -> "StopSignal":
-        in_main_thread = threading.current_thread() is threading.main_thread()  # Python gives signals to no other thread
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT) if in_main_thread}
+        in_main_thread = (
+            threading.current_thread() is threading.main_thread()
+        )  # Python gives signals to no other thread
+        self._before = {
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT) if in_main_thread
+        }
         return self
 
     def __exit__(self, *error) -> None:
@@ -37,7 +42,8 @@ class StopSignal:
             os.write(2, NOTICE)  # print may not be called here: the signal may have interrupted another print
 
     def received(self) -> int:
-        """The number of the signal to stop for, or 0: the same in all processes, which call this after each step."""
+        """The number of the signal to stop for, or 0: the same in all processes, which call this
+        after each step."""
         if self.accelerator.num_processes == 1:
             return self._number
         noted = torch.tensor(float(self._number > 0), device=self.accelerator.device)

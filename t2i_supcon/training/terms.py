@@ -8,29 +8,33 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..losses import (
-    alignment,
     clip_contrastive_loss,
     cosine_matching_loss,
     matching_loss,
     positive_mask,
-    positives_per_anchor,
     sentence_matching_loss,
     supcon_loss,
-    uniformity,
     word_relevance,
 )
+from ..metrics import alignment, positives_per_anchor, uniformity
 from ..models import ImageEmbeddings, TextEmbeddings
-from .gather import gather_rows
+from .distributed import gather_rows
 from .recipe import Recipe
 
 
 def matching_terms(
-    recipe: Recipe, images: ImageEmbeddings, text: TextEmbeddings, labels: Tensor, num_views: int, logit_scale: Tensor | None = None
+    recipe: Recipe,
+    images: ImageEmbeddings,
+    text: TextEmbeddings,
+    labels: Tensor,
+    num_views: int,
+    logit_scale: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """DAMSM's `words` and `sent` (both directions summed), CLIP's `clip` (their mean), GALIP's `clip_sim`.
+    """DAMSM's `words` and `sent` (both directions summed), CLIP's `clip` (their mean), GALIP's
+    `clip_sim`.
 
-    Each view is matched on its own and the views are averaged, which keeps a weight's meaning the same with one view and with two.
-    `logit_scale` is what `clip` multiplies its cosines with.
+    Each view is matched on its own and the views are averaged, which keeps a weight's meaning the
+    same with one view and with two. `logit_scale` is what `clip` multiplies its cosines with.
 
     Raises:
         ValueError: `words` with an image encoder that embeds no regions.
@@ -43,7 +47,9 @@ def matching_terms(
         words, mask = (gather_rows(t, num_views) for t in (text.word_embs, text.attention_mask))
         losses = []
         for regions, *captions, own in _views(num_views, images.region_feats, words, mask, labels):
-            relevance = word_relevance(regions, *captions, recipe.gamma1, recipe.gamma2)  # this process's images, all captions
+            relevance = word_relevance(
+                regions, *captions, recipe.gamma1, recipe.gamma2
+            )  # this process's images, all captions
             losses.append(sum(matching_loss(recipe.gamma3 * gather_rows(relevance), own)))
         terms["words"] = sum(losses) / num_views
     if weights.keys() & {"sent", "clip"}:
@@ -55,12 +61,17 @@ def matching_terms(
         losses = [clip_contrastive_loss(image, sentence, logit_scale, own) for image, sentence, own in views]
         terms["clip"] = sum(sum(pair) / 2 for pair in losses) / num_views
     if "clip_sim" in weights:
-        terms["clip_sim"] = cosine_matching_loss(images.image_emb, text.sent_emb)  # of its own rows only: a mean over rows
+        terms["clip_sim"] = cosine_matching_loss(
+            images.image_emb, text.sent_emb
+        )  # of its own rows only: a mean over rows
     return terms
 
 
-def supcon_terms(recipe: Recipe, image_emb: Tensor, sent_emb: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """`supcon` over images and texts of all views: 2N normalised embeddings, positives wherever labels are shared.
+def supcon_terms(
+    recipe: Recipe, image_emb: Tensor, sent_emb: Tensor, labels: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """`supcon` over images and texts of all views: 2N normalised embeddings, positives wherever
+    labels are shared.
 
     Returns:
         (terms, statistics) of the same embeddings, both empty without that weight.

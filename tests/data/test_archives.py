@@ -142,10 +142,12 @@ def test_sparse_files_are_refused(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("cut", "whole"), [(1024, False), (1024 + 300, False), (1024 + 512 + 100, False), (2048, False), (3072, True), (2048 + 512, True)]
+    ("cut", "whole"),
+    [(1024, False), (1024 + 300, False), (1024 + 512 + 100, False), (2048, False), (3072, True), (2048 + 512, True)],
 )
 def test_a_plain_tar_ends_by_a_block_of_zeros(tmp_path, cut, whole):
-    """Cut after a member, in a header, in a file; after the last file; whole; without the second block, which GNU tar takes too."""
+    """Cut after a member, in a header, in a file; after the last file; whole; without the second
+    block, which GNU tar takes too."""
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for name in "ab":
             member = tarfile.TarInfo(name)

@@ -15,7 +15,9 @@ from t2i_supcon.data.shards import row_features
 def write(folder, columns, features=None):
     folder.mkdir()
     n = len(next(iter(columns.values())))
-    data = datasets.Dataset.from_dict({"photo": [picture(i) for i in range(n)], **columns}).cast_column("photo", datasets.Image())
+    data = datasets.Dataset.from_dict({"photo": [picture(i) for i in range(n)], **columns}).cast_column(
+        "photo", datasets.Image()
+    )
     for name, feature in (features or {}).items():
         data = data.cast_column(name, feature)
     for split in ("train", "test"):
@@ -48,7 +50,10 @@ def test_labels_of_any_kind_become_ids(tmp_path, streaming, kind, expected, name
 def test_labels_inside_a_column_and_several_captions(tmp_path, streaming):
     objects = [{"category": [2, 0], "area": [1, 2]}, {"category": [], "area": []}, {"category": [1, 1], "area": [3, 4]}]
     features = {
-        "objects": {"category": datasets.List(datasets.ClassLabel(names=["cat", "dog", "ant"])), "area": datasets.List(datasets.Value("int64"))}
+        "objects": {
+            "category": datasets.List(datasets.ClassLabel(names=["cat", "dog", "ant"])),
+            "area": datasets.List(datasets.Value("int64")),
+        }
     }
     name = write(tmp_path / "d", {"texts": [["a", "b"], ["c"], ["d"]], "objects": objects, "id": [7, 8, 9]}, features)
     columns = Columns(image="photo", captions="texts", label=None, labels="objects.category", image_id="id")
@@ -103,7 +108,12 @@ def test_columns_of_another_kind_are_named(tmp_path, columns, message, streaming
     objects = [{"boxes": [[0, 0, 2, 2]]}, {"boxes": []}]
     name = write(tmp_path / "d", {"text": ["one", "two"], "kind": [3, 4], "objects": objects})
     with pytest.raises(ValueError, match="^data '.*': " + message):
-        load_rows(name, "train", columns=Columns(**{"image": "photo", "captions": "text", "label": None} | columns), streaming=streaming)
+        load_rows(
+            name,
+            "train",
+            columns=Columns(**{"image": "photo", "captions": "text", "label": None} | columns),
+            streaming=streaming,
+        )
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -113,8 +123,16 @@ def test_nulls_are_no_captions_boxes_or_labels(tmp_path, streaming):
     name = write(tmp_path / "d", {"texts": [["one", None], None, ["two"]], "objects": objects, "boxes": boxes})
     columns = Columns(image="photo", captions="texts", label=None, labels="objects.kind", bbox="boxes.box")
     rows = list(load_rows(name, "train", columns=columns, streaming=streaming))
-    assert [row["captions"] for row in rows] == [["one", ""], [], ["two"]] and [row["labels"] for row in rows] == [[0, 1], [], []]
-    assert [row["label"] for row in rows] == [1, -1, -1] and [row["bbox"] for row in rows] == [[1.0, 2.0, 3.0, 4.0], None, None]
+    assert [row["captions"] for row in rows] == [["one", ""], [], ["two"]] and [row["labels"] for row in rows] == [
+        [0, 1],
+        [],
+        [],
+    ]
+    assert [row["label"] for row in rows] == [1, -1, -1] and [row["bbox"] for row in rows] == [
+        [1.0, 2.0, 3.0, 4.0],
+        None,
+        None,
+    ]
 
 
 def test_nulls_and_unnamed_labels_in_the_schemas_own_columns(tmp_path):
@@ -125,7 +143,9 @@ def test_nulls_and_unnamed_labels_in_the_schemas_own_columns(tmp_path):
         check_captions(rows)
     path = write_dataset(tmp_path / "d", [[0], [-1], [0, 5]]) / "train-00000-of-00001.parquet"
     features = datasets.Features({**row_features(["a", "b"])})
-    pq.write_table(pq.read_table(path).replace_schema_metadata(features.arrow_schema.metadata), path)  # ids up to 5, names of two
+    pq.write_table(
+        pq.read_table(path).replace_schema_metadata(features.arrow_schema.metadata), path
+    )  # ids up to 5, names of two
     with pytest.raises(ValueError, match="row 2: the label 5 is none of the 2 that the data names"):
         load_rows(str(tmp_path / "d"), "train")
     assert list(load_rows(str(tmp_path / "d"), "train[:2]")["labels"]) == [[0], []]

@@ -37,22 +37,44 @@ def packages(tmp_path, monkeypatch):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(json.dumps(content))
 
-    data = [{"hexcode": code, "label": name, "tags": tags, "group": 0, "subgroup": sub} for code, (name, tags, sub) in NAMES.items()]
-    write("emojibase-data/en/data.json", [*data, {"hexcode": "1F3FB", "label": "light skin tone", "group": 2}, {"hexcode": "1F1E6", "label": "A"}])
-    write("emojibase-data/meta/groups.json", {"groups": {"0": "shapes"}, "subgroups": {"0": "geometric", "1": "sky", "2": "person-activity"}})
+    data = [
+        {"hexcode": code, "label": name, "tags": tags, "group": 0, "subgroup": sub}
+        for code, (name, tags, sub) in NAMES.items()
+    ]
+    write(
+        "emojibase-data/en/data.json",
+        [*data, {"hexcode": "1F3FB", "label": "light skin tone", "group": 2}, {"hexcode": "1F1E6", "label": "A"}],
+    )
+    write(
+        "emojibase-data/meta/groups.json",
+        {"groups": {"0": "shapes"}, "subgroups": {"0": "geometric", "1": "sky", "2": "person-activity"}},
+    )
     write("emojibase-data/meta/unicode-names.json", {"2B50": "WHITE MEDIUM STAR"})
     for kind in ("emojibase", "joypixels", "github", "iamcal"):
-        write(f"emojibase-data/en/shortcodes/{kind}.json", {"1F534": ["red_circle", "dot"]} if kind == "github" else {"2B50": "star"})
+        write(
+            f"emojibase-data/en/shortcodes/{kind}.json",
+            {"1F534": ["red_circle", "dot"]} if kind == "github" else {"2B50": "star"},
+        )
     icons = {name: {"body": body} for name, body in BODIES.items()}
     chars = {code.lower().replace("-fe0f", ""): name.replace(" ", "-") for code, (name, _, _) in NAMES.items()}
     write("@iconify-json/noto/icons.json", {"icons": icons, "width": 16, "height": 16})
     write("@iconify-json/noto/chars.json", chars)
-    bolder = {name: {"body": body.replace('r="6"', 'r="7"').replace("#ffcc4d", "#c89614")} for name, body in BODIES.items() if "square" not in name}
-    aliases = {"white-medium-star": {"parent": "star"}, "blue-square": {"parent": "star", "rotate": 1}, "dot": {"parent": "red-circle"}}
+    bolder = {
+        name: {"body": body.replace('r="6"', 'r="7"').replace("#ffcc4d", "#c89614")}
+        for name, body in BODIES.items()
+        if "square" not in name
+    }
+    aliases = {
+        "white-medium-star": {"parent": "star"},
+        "blue-square": {"parent": "star", "rotate": 1},
+        "dot": {"parent": "red-circle"},
+    }
     write("@iconify-json/twemoji/icons.json", {"icons": bolder, "aliases": aliases, "width": 16, "height": 16})
     squeezed = {"redcircle": {"body": '<circle cx="8" cy="8" r="6" fill="#8c141e"/>'}, "star": {"body": ""}}
     write("@iconify-json/fxemoji/icons.json", {"icons": squeezed})
-    monkeypatch.setattr(module, "VENDORS", {vendor: module.VENDORS[vendor] for vendor in ("noto", "twemoji", "fxemoji")})
+    monkeypatch.setattr(
+        module, "VENDORS", {vendor: module.VENDORS[vendor] for vendor in ("noto", "twemoji", "fxemoji")}
+    )
     return folder
 
 
@@ -86,10 +108,21 @@ def test_drawings_are_centred_on_white_at_the_asked_size(packages, tmp_path):
 def test_captions_name_the_thing_its_keywords_vendor_and_colours(packages, tmp_path):
     found = by_id(read_emoji(packages, tmp_path, size=32).rows)
     star = found["noto_2b50"]["captions"]
-    assert star[:4] == ["star", "a google noto style emoji of star", "star drawn in soft shaded cartoon style", "a yellow star"]
-    assert set(star[4].split(", ")) == {"star", "night", "shine"} and star[5] == "an icon showing star in yellow" and len(star) == 8
+    assert star[:4] == [
+        "star",
+        "a google noto style emoji of star",
+        "star drawn in soft shaded cartoon style",
+        "a yellow star",
+    ]
+    assert (
+        set(star[4].split(", ")) == {"star", "night", "shine"}
+        and star[5] == "an icon showing star in yellow"
+        and len(star) == 8
+    )
     assert found["twemoji_2b50"]["captions"][3] == "a gold star"
-    assert found["noto_1f7e6"]["captions"][3] == "a wide blue square"  # the name says the colour, the measured one stays away
+    assert (
+        found["noto_1f7e6"]["captions"][3] == "a wide blue square"
+    )  # the name says the colour, the measured one stays away
     assert found["noto_1f468"]["captions"][6] == "man running, colored black, google noto style"
     assert found["noto_1f468"]["captions"][3] == "a tall black man running"
 

@@ -18,6 +18,7 @@ from t2i_supcon.data import (
     TrainingRows,
     build_tokenizer,
     check_captions,
+    evenly_spaced,
     image_pyramid,
     load_rows,
     loading,
@@ -59,7 +60,9 @@ def test_long_captions_are_cut_by_the_stated_rule(tmp_path, rule):
     words = [chr(ord("a") + i) for i in range(12)]
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[[" ".join(words)]] * 2)), "train")
     tokenizer = build_tokenizer([" ".join(words)], 5)
-    drawn = {tuple(TrainingRows(rows, tokenizer, (8,), 0, long_captions=rule)[0, draw]["input_ids"]) for draw in range(10)}
+    drawn = {
+        tuple(TrainingRows(rows, tokenizer, (8,), 0, long_captions=rule)[0, draw]["input_ids"]) for draw in range(10)
+    }
     whole = tokenizer(" ".join(words))["input_ids"]
     assert all(len(ids) == 5 and list(ids) == sorted(ids, key=whole.index) for ids in drawn)
     assert (len(drawn) == 1 and drawn == {tuple(whole[:5])}) if rule == "first" else len(drawn) > 3
@@ -68,7 +71,10 @@ def test_long_captions_are_cut_by_the_stated_rule(tmp_path, rule):
 def test_collate_pads_and_marks_real_words(tiny_data, tokenizer):
     samples = TrainingRows(load_rows(str(tiny_data), "train"), tokenizer, (8, 16), 0)
     batch = Collator(2)([samples[n, n] for n in range(4)])
-    assert [tuple(scale.shape) for scale in batch.images] == [(4, 8, 8, 3), (4, 16, 16, 3)]  # pixels, until the batch goes to its device
+    assert [tuple(scale.shape) for scale in batch.images] == [
+        (4, 8, 8, 3),
+        (4, 16, 16, 3),
+    ]  # pixels, until the batch goes to its device
     batch = batch.to("cpu")
     assert [tuple(scale.shape) for scale in batch.images] == [(4, 3, 8, 8), (4, 3, 16, 16)]
     for row, caption in enumerate(batch.captions):
@@ -88,7 +94,10 @@ def test_labels_without_a_name_are_refused_in_a_batch(tiny_data, tokenizer):
 
 
 def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
-    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[["unseen", "red", "blue"], ["red", "zzz", "blue"]])), "train")
+    rows = load_rows(
+        str(write_dataset(tmp_path / "d", [0, 0], captions=[["unseen", "red", "blue"], ["red", "zzz", "blue"]])),
+        "train",
+    )
     assert EvaluationRows(rows, build_tokenizer(["red blue"], 5), 8).captions == ["red", "blue"]
     with pytest.raises(BrokenRowError, match=r"row 0 \(train-0\): no word of its 3 captions"):
         EvaluationRows(rows, build_tokenizer(["green"], 5), 8)
@@ -96,8 +105,13 @@ def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """Twenty rows; the image of row 3 is broken, row 8 has no known word, row 12 no caption and the box of row 15 no pixel."""
-    images, captions, boxes = [encoded(picture(i)) for i in range(20)], [[CAPTIONS[i % 4]] for i in range(20)], [None] * 20
+    """Twenty rows; the image of row 3 is broken, row 8 has no known word, row 12 no caption and the
+    box of row 15 no pixel."""
+    images, captions, boxes = (
+        [encoded(picture(i)) for i in range(20)],
+        [[CAPTIONS[i % 4]] for i in range(20)],
+        [None] * 20,
+    )
     images[3], captions[8], captions[12], boxes[15] = images[3][:60], ["zebra", "zebu"], [], [90.0, 0.0, 5.0, 5.0]
     return str(write_dataset(tmp_path / "damaged", [0] * 20, captions=captions, images=images, boxes=boxes))
 
@@ -111,17 +125,31 @@ def test_an_allowed_share_is_left_out_of_evaluations(damaged, tokenizer, streami
     assert evaluation.captions == [CAPTIONS[i % 4] for i in whole] and len(evaluation) == len(images) == 16
     for image, number in zip(images, whole):
         assert torch.equal(image, scale_pixels(image_pyramid(picture(number), (8,))[0]))
-    assert [re.search(r"train-00000-of-00001.parquet, row (\d+)", message)[1] for message in caplog.messages] == ["8", "12", "3", "15"]
-    assert torch.equal(torch.cat(list(evaluation.batches(100))), images) and len(caplog.messages) == 4  # what is left out stays out
+    assert [re.search(r"train-00000-of-00001.parquet, row (\d+)", message)[1] for message in caplog.messages] == [
+        "8",
+        "12",
+        "3",
+        "15",
+    ]
+    assert (
+        torch.equal(torch.cat(list(evaluation.batches(100))), images) and len(caplog.messages) == 4
+    )  # what is left out stays out
 
 
 def test_more_broken_rows_than_allowed_end_an_evaluation(damaged, tokenizer):
     rows, files = load_rows(damaged, "train"), shard_files(damaged, "train")
-    with pytest.raises(BrokenRowError, match=r"^train-00000-of-00001.parquet, row 8 \(train-8\): no word of its 2 captions"):
+    with pytest.raises(
+        BrokenRowError, match=r"^train-00000-of-00001.parquet, row 8 \(train-8\): no word of its 2 captions"
+    ):
         EvaluationRows(rows, tokenizer, 8, files=files)
-    with pytest.raises(BrokenRowError, match=r"^train-00000-of-00001.parquet, row 3: train-3: the image cannot be decoded"):
+    with pytest.raises(
+        BrokenRowError, match=r"^train-00000-of-00001.parquet, row 3: train-3: the image cannot be decoded"
+    ):
         list(EvaluationRows(rows.select(range(8)), tokenizer, 8, files=files).batches(4))
-    with pytest.raises(BrokenRowError, match="^4 broken rows among the 20 of evaluations, more than data.max_broken_share 0.15 allows.*row 15"):
+    with pytest.raises(
+        BrokenRowError,
+        match="^4 broken rows among the 20 of evaluations, more than data.max_broken_share 0.15 allows.*row 15",
+    ):
         list(EvaluationRows(rows, tokenizer, 8, files=files, max_broken_share=0.15).batches(4))
 
 
@@ -130,19 +158,25 @@ def test_rows_for_evaluation_are_spread_and_of_a_stream_the_first(tmp_path, toke
     images[4] = b"broken"
     folder = str(write_dataset(tmp_path / "d", [0] * 9, images=images, row_group=2))
     files = shard_files(folder, "train")
-    with pytest.raises(BrokenRowError, match="row 4: train-4: the image"):  # counted in the file, not among the rows chosen
+    with pytest.raises(
+        BrokenRowError, match="row 4: train-4: the image"
+    ):  # counted in the file, not among the rows chosen
         list(EvaluationRows(load_rows(folder, "train"), tokenizer, 8, 3, files).batches(3))
     monkeypatch.setattr(loading, "ROWS_OF_A_STREAM", 3)
     stream = load_rows(folder, "train", streaming=True)
     for count, expected in ((None, 3), (4, 4), (30, 9)):
         evaluation = EvaluationRows(stream, tokenizer, 8, count, files)
-        assert len(evaluation) == expected and torch.equal(evaluation[1], scale_pixels(image_pyramid(picture(1), (8,))[0]))
+        assert len(evaluation) == expected and torch.equal(
+            evaluation[1], scale_pixels(image_pyramid(picture(1), (8,))[0])
+        )
 
 
 def test_a_broken_image_names_its_row(tmp_path, tokenizer):
     good = encoded(picture(0))
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0, 0], images=[good, good[:60], good])), "train")
-    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row 1: train-1: the image cannot be decoded"):
+    with pytest.raises(
+        BrokenRowError, match=r"train-00000-of-00001.parquet, row 1: train-1: the image cannot be decoded"
+    ):
         TrainingRows(rows, tokenizer, (8,), 0, files=shard_files(str(tmp_path / "d"), "train"))[1, 0]
 
 
@@ -150,11 +184,17 @@ def test_a_box_outside_its_image_names_its_row(tmp_path, tokenizer):
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], boxes=[[2, 2, 9, 9], [70, 2, 9, 9]])), "train")
     samples = TrainingRows(rows, tokenizer, (8,), 0, files=shard_files(str(tmp_path / "d"), "train"))
     assert samples[0, 0]["images"][0].shape == (8, 8, 3)
-    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row 1: the bounding box \[70.0, 2.0, 9.0, 9.0\] holds nothing"):
+    with pytest.raises(
+        BrokenRowError,
+        match=r"train-00000-of-00001.parquet, row 1: the bounding box \[70.0, 2.0, 9.0, 9.0\] holds nothing",
+    ):
         samples[1, 0]
 
 
-@pytest.mark.parametrize(("captions", "message"), [([], "it has no caption"), (["fine", "..."], "'...' holds no word"), ([""], "'' holds no word")])
+@pytest.mark.parametrize(
+    ("captions", "message"),
+    [([], "it has no caption"), (["fine", "..."], "'...' holds no word"), ([""], "'' holds no word")],
+)
 def test_empty_captions_are_refused(tmp_path, captions, message):
     rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[CAPTIONS, captions])), "train")
     with pytest.raises(BrokenRowError, match=rf"train-00000-of-00001.parquet, row 1: train-1: .*{message}"):
@@ -177,7 +217,12 @@ def test_an_unfinished_preparation_and_missing_shards_are_refused(tmp_path):
     rows = [make_row(name, [CAPTIONS[0]], [0], 0, name, "drawn") for name in files]
 
     def prepare_rows(read):
-        prepare(lambda _: Source("Drawn", "free", "none", ["a"], {"train": rows, "test": rows[:2]}, read), tmp_path / "d", {}, shard_rows=2)
+        prepare(
+            lambda _: Source("Drawn", "free", "none", ["a"], {"train": rows, "test": rows[:2]}, read),
+            tmp_path / "d",
+            {},
+            shard_rows=2,
+        )
 
     reads = []
 
@@ -197,13 +242,17 @@ def test_an_unfinished_preparation_and_missing_shards_are_refused(tmp_path):
     assert len(load_rows(str(tmp_path / "d"), "train")) == 5
     (tmp_path / "d" / "train-00001-of-00003.parquet").unlink()
     for streaming in (False, True):
-        with pytest.raises(FileNotFoundError, match="1 of the 3 shards of 'train' are missing, the first: train-00001-of-00003.parquet"):
+        with pytest.raises(
+            FileNotFoundError, match="1 of the 3 shards of 'train' are missing, the first: train-00001-of-00003.parquet"
+        ):
             load_rows(str(tmp_path / "d"), "train", streaming=streaming)
     assert len(load_rows(str(tmp_path / "d"), "test")) == 2
     prepare_rows(files.get)
     assert len(load_rows(str(tmp_path / "d"), "train")) == 5
     write_dataset(tmp_path / "d", [0, 0])
-    with pytest.raises(FileNotFoundError, match="shards of several preparations .train-of-00001, train-of-00003.; keep those of one"):
+    with pytest.raises(
+        FileNotFoundError, match="shards of several preparations .train-of-00001, train-of-00003.; keep those of one"
+    ):
         load_rows(str(tmp_path / "d"), "train")
 
 
@@ -216,7 +265,10 @@ def test_parts_of_splits_and_folders_of_other_parquet_names(tmp_path):
     for folder in ("prepared", "named"):
         name = str(tmp_path / folder)
         assert load_rows(name, "train[20%:50%]")["image_id"] == ["train-2", "train-3", "train-4"]
-        assert len(load_rows(name, "train")) == len(list(load_rows(name, "train", streaming=True))) == 10 and len(load_rows(name, "test")) == 1
+        assert (
+            len(load_rows(name, "train")) == len(list(load_rows(name, "train", streaming=True))) == 10
+            and len(load_rows(name, "test")) == 1
+        )
         with pytest.raises(FileNotFoundError, match=f"no file valid-.*{folder}; it holds train, test"):
             load_rows(name, "valid[:50%]")
         with pytest.raises(ValueError, match=r"a stream has no parts such as 'train\[:5\]'; name a whole split"):
@@ -261,9 +313,15 @@ def test_a_shard_that_an_evaluation_of_a_stream_cannot_read_is_named(tmp_path, t
 def test_a_shard_that_cannot_be_read_is_named_with_its_rows(tmp_path, streaming):
     path = write_dataset(tmp_path / "d", [0, 1] * 20) / "train-00000-of-00001.parquet"
     data = damage_rows_20_to_29(path)
-    with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet: rows 20 and following cannot be read .*prepare the data again"):
+    with pytest.raises(
+        ValueError, match=r"train-00000-of-00001.parquet: rows 20 and following cannot be read .*prepare the data again"
+    ):
         rows = load_rows(str(tmp_path / "d"), "train", streaming=streaming)
         list(StreamedRows(rows, "label", 0, files=shard_files(str(tmp_path / "d"), "train")).epoch(0))
     path.write_bytes(data[:300])
     with pytest.raises(ValueError, match="train-00000-of-00001.parquet: it is no whole Parquet file"):
         load_rows(str(tmp_path / "d"), "train", streaming=streaming)
+
+
+def test_evenly_spaced_numbers_are_inside():
+    assert evenly_spaced(10, 4) == [0, 3, 6, 9] and evenly_spaced(3, 8) == [0, 1, 2]

@@ -1,4 +1,5 @@
-"""Pairs and batches: each row once an epoch, in seeded random order, the same however the work is split."""
+"""Pairs and batches: each row once an epoch, in seeded random order, the same however the work is
+split."""
 
 from collections import Counter
 from itertools import islice
@@ -21,7 +22,8 @@ ANY = st.one_of(UNIFORM, GIANT, SINGLETONS, SORTED, MULTI, UNLABELLED)
 
 
 class InOrder:
-    """Rows of a stream in their own order every epoch, like a stream that cannot shuffle; divided among processes row by row."""
+    """Rows of a stream in their own order every epoch, like a stream that cannot shuffle; divided
+    among processes row by row."""
 
     divided = True
 
@@ -51,7 +53,9 @@ def test_a_row_waits_for_the_next_of_its_label_and_few_wait(labels, seed):
     for epoch in range(4):
         for row, own in enumerate(labels):
             pair = room.add(Item(row, tuple(own), row))
-            assert len(room.waiting) <= len({label for own in labels for label in own}) + 1  # bounded by labels, not by rows
+            assert (
+                len(room.waiting) <= len({label for own in labels for label in own}) + 1
+            )  # bounded by labels, not by rows
             if pair:
                 pairs.append(pair)
                 used.update(item.row for item in pair)
@@ -83,7 +87,9 @@ def test_processes_of_a_stream_hand_out_every_row_equally_often(labels, num_shar
         resumed = BatchSampler(order, 2, seed, True, process, processes, sampler.states[0])
         assert list(islice(resumed, 2)) == batches[-1][1:]
     if not orders[0].divided:
-        assert [batch for group in zip(*batches) for batch in group] == list(islice(BatchSampler(orders[0], 2, seed, True), 3 * processes))
+        assert [batch for group in zip(*batches) for batch in group] == list(
+            islice(BatchSampler(orders[0], 2, seed, True), 3 * processes)
+        )
 
 
 @settings(max_examples=60)
@@ -92,7 +98,9 @@ def test_batches_hold_pairs_and_every_row_comes_equally_often(labels, seed, batc
     pairable = has_partner(labels)
     if not any(pairable):
         with pytest.raises(ValueError, match="no two rows share a label|without a pair"):
-            take(BatchSampler(InOrder(labels) if stream else IndexedRows(labels, seed), batch_size, seed, pairs=True), 1)
+            take(
+                BatchSampler(InOrder(labels) if stream else IndexedRows(labels, seed), batch_size, seed, pairs=True), 1
+            )
         return
     order = InOrder(labels) if stream else IndexedRows(labels, seed)
     if not stream:
@@ -111,7 +119,9 @@ def test_batches_hold_pairs_and_every_row_comes_equally_often(labels, seed, batc
         for key, _, _, copies in state["room"]["waiting"].values():
             waiting[key] += copies
         for row in range(len(labels)):
-            if pairable[row]:  # handed out or waiting once for each epoch that has passed, and perhaps for the one under way
+            if pairable[
+                row
+            ]:  # handed out or waiting once for each epoch that has passed, and perhaps for the one under way
                 assert seen[row] + waiting[row] in (epoch, epoch + 1)
             else:
                 assert seen[row] == 0
@@ -136,7 +146,8 @@ def test_independent_rows_pass_once_an_epoch():
 
 
 def test_rows_with_several_labels_prefer_rare_ones():
-    """Label 0 is on every row, labels 1 to 10 on ten each: the weights are 1/100 and 1/10 once all have been seen."""
+    """Label 0 is on every row, labels 1 to 10 on ten each: the weights are 1/100 and 1/10 once all
+    have been seen."""
     labels = [[0, 1 + i % 10] for i in range(100)]
     room = WaitingRoom(0)
     common, pairs = 0, 0
@@ -145,7 +156,9 @@ def test_rows_with_several_labels_prefer_rare_ones():
         if pair and row > 400:
             pairs += 1
             common += (set(pair[0].labels) & set(pair[1].labels)) == {0}
-    assert 0.02 < common / pairs < 0.11  # 1/11 of the rows draw the frequent label, and some of these meet their rare one by chance
+    assert (
+        0.02 < common / pairs < 0.11
+    )  # 1/11 of the rows draw the frequent label, and some of these meet their rare one by chance
 
 
 @settings(max_examples=40)
@@ -172,12 +185,19 @@ def test_processes_share_the_batches_of_one():
     samplers = [BatchSampler(IndexedRows(labels, 7), 4, 7, True, process, 3) for process in range(3)]
     shares = [list(islice(iter(sampler), 4)) for sampler in samplers]
     assert [batch for group in zip(*shares) for batch in group] == whole
-    resumed = [BatchSampler(IndexedRows(labels, 7), 4, 7, True, process, 3, samplers[process].states[1]) for process in range(3)]
+    resumed = [
+        BatchSampler(IndexedRows(labels, 7), 4, 7, True, process, 3, samplers[process].states[1])
+        for process in range(3)
+    ]
     assert [list(islice(iter(sampler), 2)) for sampler in resumed] == [share[2:] for share in shares]
 
 
 def test_draws_of_a_divided_order_differ_between_processes():
-    draws = [[draw for _, draw in batch] for p in range(2) for batch in islice(iter(BatchSampler(InOrder([[0]] * 16, p, 2), 4, 0, True, p, 2)), 4)]
+    draws = [
+        [draw for _, draw in batch]
+        for p in range(2)
+        for batch in islice(iter(BatchSampler(InOrder([[0]] * 16, p, 2), 4, 0, True, p, 2)), 4)
+    ]
     assert sorted(draw for batch in draws for draw in batch) == list(range(32))
 
 
@@ -186,7 +206,9 @@ def test_a_label_with_one_row_is_skipped_counted_and_logged(caplog):
     assert order.skipped == 1 and "1 of 5 rows are skipped" in caplog.text
     assert 2 not in {row for batch in take(BatchSampler(order, 2, 0, pairs=True), 20) for row in batch}
     caplog.clear()
-    assert 2 not in {row for batch in take(BatchSampler(InOrder([[0], [0], [1], [2], [2]]), 2, 0, pairs=True), 20) for row in batch}
+    assert 2 not in {
+        row for batch in take(BatchSampler(InOrder([[0], [0], [1], [2], [2]]), 2, 0, pairs=True), 20) for row in batch
+    }
     assert "1 rows found no partner in two epochs" in caplog.text
 
 

@@ -1,4 +1,5 @@
-"""Streams: each row once an epoch, disjoint across processes, and batches that do not depend on the number of workers."""
+"""Streams: each row once an epoch, disjoint across processes, and batches that do not depend on the
+number of workers."""
 
 from collections import Counter
 from itertools import islice
@@ -25,7 +26,9 @@ N = 60
 
 @pytest.fixture
 def folder(tmp_path):
-    return write_dataset(tmp_path / "d", [i * 4 // N for i in range(N)], row_group=7)  # sorted by label, nine row groups
+    return write_dataset(
+        tmp_path / "d", [i * 4 // N for i in range(N)], row_group=7
+    )  # sorted by label, nine row groups
 
 
 def streamed(folder, process=0, processes=1, seed=0):
@@ -40,8 +43,12 @@ def ids(items):
 def make_batches(folder, tokenizer, stream, state=None, workers=0, share=0.0, process=0, processes=1):
     rows = None if stream else load_rows(str(folder), "train")
     order = streamed(folder, process, processes) if stream else IndexedRows(rows["labels"], 0)
-    samples = TrainingRows(rows, tokenizer, (8,), 0, random_crop=True, flip=True, files=shard_files(str(folder), "train"))
-    return Batches(samples, BatchSampler(order, 8, 0, True, process, processes), Collator(2), "cpu", workers, share, state)
+    samples = TrainingRows(
+        rows, tokenizer, (8,), 0, random_crop=True, flip=True, files=shard_files(str(folder), "train")
+    )
+    return Batches(
+        samples, BatchSampler(order, 8, 0, True, process, processes), Collator(2), "cpu", workers, share, state
+    )
 
 
 def same(a, b):
@@ -52,7 +59,9 @@ def test_an_epoch_of_a_stream_holds_each_row_once_in_its_own_order(folder):
     order = streamed(folder)
     first, second = ids(order.epoch(0)), ids(order.epoch(1))
     assert sorted(first) == sorted(second) == sorted(f"train-{i}" for i in range(N))
-    assert first != second and first == ids(streamed(folder).epoch(0)) and first != ids(streamed(folder, seed=1).epoch(0))
+    assert (
+        first != second and first == ids(streamed(folder).epoch(0)) and first != ids(streamed(folder, seed=1).epoch(0))
+    )
 
 
 def test_blocks_mix_rows_that_lie_far_apart(folder):
@@ -89,14 +98,21 @@ def test_more_processes_than_shards_share_the_batches_of_one(folder):
 @pytest.mark.parametrize(("row_group", "processes"), [(N, 2), (7, 9)])
 def test_every_row_of_a_label_of_two_finds_its_partner_whichever_process_reads_it(tmp_path, row_group, processes):
     folder = write_dataset(tmp_path / "d", [i % (N // 2) for i in range(N)], row_group=row_group)
-    used = [name for process in range(processes) for batch in numbered_batches(folder, process, processes, 60) for name, _ in batch]
+    used = [
+        name
+        for process in range(processes)
+        for batch in numbered_batches(folder, process, processes, 60)
+        for name, _ in batch
+    ]
     assert len(set(used)) == N
 
 
 def test_a_place_in_one_order_is_refused_for_another(folder, tokenizer):
     batches = make_batches(folder, tokenizer, True)
     next(iter(batches))
-    with pytest.raises(ValueError, match="the checkpoint does not fit the recipe: data was a stream there and is 60 rows here"):
+    with pytest.raises(
+        ValueError, match="the checkpoint does not fit the recipe: data was a stream there and is 60 rows here"
+    ):
         make_batches(folder, tokenizer, False, batches.state_dict())
     sampler = BatchSampler(streamed(folder), 4, 0, True)
     with pytest.raises(ValueError, match="batch_size was 8 there and is 4 here"):
@@ -154,7 +170,9 @@ def damaged(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_broken_row_stops_the_run_and_is_named(damaged, tokenizer, stream, workers):
-    with pytest.raises(BrokenRowError, match="^train-00000-of-00001.parquet, row 10: train-10: the image cannot be decoded"):
+    with pytest.raises(
+        BrokenRowError, match="^train-00000-of-00001.parquet, row 10: train-10: the image cannot be decoded"
+    ):
         list(islice(make_batches(damaged, tokenizer, stream, workers=workers), 9))
 
 

@@ -25,7 +25,15 @@ def original_rule(text):
 
 
 @settings(max_examples=300)
-@given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=6), st.sampled_from(["Red-bird", "café", "\ufffd\ufffd", "①", "A."]))))
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(WORDS),
+            st.text(max_size=6),
+            st.sampled_from(["Red-bird", "café", "\ufffd\ufffd", "①", "A."]),
+        )
+    )
+)
 def test_equals_the_original_rule(pieces):
     text = " ".join(pieces)
     if "<end>" not in text.lower():

@@ -49,7 +49,10 @@ def test_resizing_only_the_square_equals_cropping_it_out_of_the_whole(side, seed
 
 def test_random_choices_follow_the_generator():
     image = picture(2, 40)
-    draws = [image_pyramid(image, (16,), rng=np.random.default_rng(seed), random_crop=True, flip=True)[0] for seed in (0, 0, *range(1, 9))]
+    draws = [
+        image_pyramid(image, (16,), rng=np.random.default_rng(seed), random_crop=True, flip=True)[0]
+        for seed in (0, 0, *range(1, 9))
+    ]
     assert torch.equal(draws[0], draws[1])
     assert len({tuple(draw.flatten().tolist()) for draw in draws}) > 4
     flipped = [image_pyramid(image, (40,), rng=np.random.default_rng(seed), flip=True)[0] for seed in range(20)]
@@ -65,13 +68,17 @@ def test_bbox_crop_by_hand():
     assert crop_to_bbox(image, [0, 0, 10, 10]).size == (12, 12)  # clipped at the corner
 
 
-@pytest.mark.parametrize("box", [[5, 5, 0, 0], [5, 5, 1, 1], [200, 5, 10, 10], [5, 200, 10, 10], [-90, 5, 10, 10], [5, 5, -9, -9]])
+@pytest.mark.parametrize(
+    "box", [[5, 5, 0, 0], [5, 5, 1, 1], [200, 5, 10, 10], [5, 200, 10, 10], [-90, 5, 10, 10], [5, 5, -9, -9]]
+)
 def test_a_box_without_pixels_is_refused(box):
     with pytest.raises(BrokenRowError, match=r"the bounding box \[.*\] holds nothing of the image of 100 x 90 pixels"):
         image_pyramid(Image.new("RGB", (100, 90)), (16,), [float(value) for value in box])
 
 
-@pytest.mark.parametrize("box", [[], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, float("nan"), 4.0], [1.0, 2.0, None, 4.0]])
+@pytest.mark.parametrize(
+    "box", [[], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, float("nan"), 4.0], [1.0, 2.0, None, 4.0]]
+)
 def test_a_box_that_is_not_four_numbers_is_refused(box):
     with pytest.raises(BrokenRowError, match=r"the bounding box \[.*\] is not four numbers"):
         image_pyramid(Image.new("RGB", (100, 90)), (16,), box)

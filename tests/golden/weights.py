@@ -24,7 +24,9 @@ class Golden:
             stored = {key: file.get_tensor(key) for key in file.keys()}
             metadata = file.metadata()
         self.inputs = {key.removeprefix("inputs/"): value for key, value in stored.items() if key.startswith("inputs/")}
-        self.outputs = {key.removeprefix("outputs/"): value for key, value in stored.items() if key.startswith("outputs/")}
+        self.outputs = {
+            key.removeprefix("outputs/"): value for key, value in stored.items() if key.startswith("outputs/")
+        }
         self.weights = {}
         for key, (shape, dtype, factor) in json.loads(metadata["weights"]).items():
             if factor == 0:
@@ -44,7 +46,10 @@ class Golden:
 
 def stats(tensors) -> Tensor:
     """[sum, l2 norm, first element] of each tensor; zeros for None."""
-    rows = [torch.zeros(3) if t is None else torch.stack([t.float().sum(), t.float().norm(), t.float().flatten()[0]]) for t in tensors]
+    rows = [
+        torch.zeros(3) if t is None else torch.stack([t.float().sum(), t.float().norm(), t.float().flatten()[0]])
+        for t in tensors
+    ]
     return torch.stack(rows)
 
 

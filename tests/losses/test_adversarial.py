@@ -1,4 +1,5 @@
-"""Adversarial losses and the gradient penalty against closed forms (the authors' numbers are checked with the models)."""
+"""Adversarial losses and the gradient penalty against closed forms (the authors' numbers are
+checked with the models)."""
 
 import math
 
@@ -44,7 +45,12 @@ def test_penalty_has_the_derivative_of_finite_differences():
     w = weight.clone().requires_grad_()
     penalty(w).backward()
     step = 1e-3
-    numeric = torch.stack([(penalty(weight + step * e) - penalty(weight - step * e)) / (2 * step) for e in torch.eye(4, dtype=torch.float64)])
+    numeric = torch.stack(
+        [
+            (penalty(weight + step * e) - penalty(weight - step * e)) / (2 * step)
+            for e in torch.eye(4, dtype=torch.float64)
+        ]
+    )
     assert_close(w.grad.float(), numeric.detach().float(), rtol=1e-2, atol=1e-4)
 
 
@@ -56,7 +62,9 @@ def test_penalty_is_differentiable_where_the_gradient_vanishes():
 
 
 def test_cross_entropy_losses_by_hand():
-    real, fake, wrong, real_uncond, fake_uncond = (torch.tensor(x) for x in ([2.0, 0.5], [-2.0, 1.0], [0.0], [1.0, -1.0], [3.0, 0.0]))
+    real, fake, wrong, real_uncond, fake_uncond = (
+        torch.tensor(x) for x in ([2.0, 0.5], [-2.0, 1.0], [0.0], [1.0, -1.0], [3.0, 0.0])
+    )
 
     def true(x):  # -log sigmoid(x)
         return sum(math.log(1 + math.exp(-v)) for v in x.tolist()) / len(x)

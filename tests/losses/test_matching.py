@@ -1,4 +1,5 @@
-"""The matching losses against the authors' code, a slow loop over captions, transformers' CLIP and closed forms."""
+"""The matching losses against the authors' code, a slow loop over captions, transformers' CLIP and
+closed forms."""
 
 import pytest
 import torch
@@ -96,9 +97,22 @@ def test_a_batch_of_one_class_has_nothing_to_tell_apart():
 def test_clip_loss_equals_that_of_transformers():
     config = CLIPConfig(
         projection_dim=6,
-        text_config={"vocab_size": 12, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        text_config={
+            "vocab_size": 12,
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        }
         | {"bos_token_id": 10, "eos_token_id": 11},
-        vision_config={"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4},
+        vision_config={
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 8,
+            "patch_size": 4,
+        },
     )
     model = CLIPModel(config)
     ids = torch.cat([torch.randint(0, 10, (5, 4)), torch.full((5, 1), 11)], dim=1)
@@ -107,7 +121,9 @@ def test_clip_loss_equals_that_of_transformers():
     first, second = clip_contrastive_loss(image, sentence, model.logit_scale.exp())
     assert_close((first + second) / 2, out.loss)
     assert_close(first, F.cross_entropy(out.logits_per_image, torch.arange(5)))
-    grads = [torch.autograd.grad(loss, model.logit_scale, retain_graph=True)[0] for loss in ((first + second) / 2, out.loss)]
+    grads = [
+        torch.autograd.grad(loss, model.logit_scale, retain_graph=True)[0] for loss in ((first + second) / 2, out.loss)
+    ]
     assert_close(*grads)
 
 
@@ -129,7 +145,8 @@ def test_cosine_loss_in_closed_form():
 
 
 def test_relevance_of_some_images_is_those_rows_of_all():
-    """As several processes share the work: each scores its own images against all captions, and the loss sees all rows."""
+    """As several processes share the work: each scores its own images against all captions, and the
+    loss sees all rows."""
     regions, words, mask = torch.randn(5, 6, 2, 3), torch.randn(5, 4, 6), torch.ones(5, 4, dtype=torch.long)
     mask[2, 1:] = 0
     parts = [word_relevance(regions[rows], words, mask, 4.0, 5.0) for rows in (slice(0, 2), slice(2, 5))]

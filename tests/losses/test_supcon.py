@@ -22,7 +22,9 @@ def slow_supcon(z, weights, temperature):
         if total == 0:
             continue
         denominator = sum(math.exp(float(z[a] @ z[n]) / temperature) for n in others)
-        terms = [float(weights[a, p]) * math.log(math.exp(float(z[a] @ z[p]) / temperature) / denominator) for p in others]
+        terms = [
+            float(weights[a, p]) * math.log(math.exp(float(z[a] @ z[p]) / temperature) / denominator) for p in others
+        ]
         losses.append(-sum(terms) / total)
     return sum(losses) / len(losses) if losses else 0.0
 
@@ -33,7 +35,9 @@ def test_equals_the_original(layout, temperature, base):
     golden = Golden("supcon")
     features = golden.inputs["features"].requires_grad_()  # (N, V, D)
     labels = golden.inputs[f"labels_{layout}"]
-    loss = supcon_loss(features.transpose(0, 1).flatten(0, 1), positive_mask(labels.repeat(2)), temperature)  # view-major
+    loss = supcon_loss(
+        features.transpose(0, 1).flatten(0, 1), positive_mask(labels.repeat(2)), temperature
+    )  # view-major
     name = f"all.t{temperature}_bt{base}.{layout}"
     scale = temperature / base  # the authors multiply by this; the paper's equation does not
     assert_close(scale * loss, golden.outputs[f"{name}.loss"], rtol=1e-4, atol=0)
@@ -61,10 +65,15 @@ def test_arbitrary_mask_equals_the_original():
 def test_equals_a_slow_loop(labels, temperature, seed):
     z = F.normalize(torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(seed)), dim=1)
     positives = positive_mask(torch.tensor(labels))
-    assert float(supcon_loss(z, positives, temperature)) == pytest.approx(slow_supcon(z, positives, temperature), rel=1e-4, abs=1e-5)
+    assert float(supcon_loss(z, positives, temperature)) == pytest.approx(
+        slow_supcon(z, positives, temperature), rel=1e-4, abs=1e-5
+    )
 
 
-@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=2, max_size=7), st.sampled_from(["any", "jaccard"]))
+@given(
+    st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=2, max_size=7),
+    st.sampled_from(["any", "jaccard"]),
+)
 def test_multi_label_masks_equal_set_arithmetic(rows, overlap):
     mask = positive_mask(torch.tensor(rows).long(), overlap)
     sets = [{i for i, on in enumerate(row) if on} for row in rows]

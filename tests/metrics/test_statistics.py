@@ -14,12 +14,16 @@ def gaussian(mean, covariance):
 def test_statistics_equal_numpys():
     x = np.random.default_rng(0).normal(size=(50, 4))
     statistics = feature_statistics(x.astype(np.float32))
-    assert np.allclose(statistics.mean, x.mean(0), atol=1e-6) and np.allclose(statistics.covariance, np.cov(x.T), atol=1e-6)
+    assert np.allclose(statistics.mean, x.mean(0), atol=1e-6) and np.allclose(
+        statistics.covariance, np.cov(x.T), atol=1e-6
+    )
 
 
 def test_distance_of_diagonal_gaussians_is_known():
     # |m|^2 + sum (s_a - s_b)^2
-    assert frechet_distance(gaussian([0, 0], np.diag([4, 9])), gaussian([3, 4], np.diag([1, 25]))) == pytest.approx(25 + 1 + 4)
+    assert frechet_distance(gaussian([0, 0], np.diag([4, 9])), gaussian([3, 4], np.diag([1, 25]))) == pytest.approx(
+        25 + 1 + 4
+    )
 
 
 @pytest.mark.parametrize("rank", [6, 3])

@@ -16,7 +16,9 @@ HEADS = {"text_config": {"num_attention_heads": 2}, "image_config": {"num_attent
 
 def tiny_pair(**image_fields) -> CLIPPairModel:
     text = {**conftest.TINY_CLIP_TEXT, "vocab_size": 20}
-    return CLIPPairModel(CLIPPairConfig(text_config=text, image_config={**conftest.TINY_CLIP_IMAGE, **image_fields})).eval()
+    return CLIPPairModel(
+        CLIPPairConfig(text_config=text, image_config={**conftest.TINY_CLIP_IMAGE, **image_fields})
+    ).eval()
 
 
 def test_text_tower_equals_the_original():
@@ -24,7 +26,9 @@ def test_text_tower_equals_the_original():
     model = load_original("galip", "clip", golden.weights, **HEADS).text_encoder
     ids = golden.inputs["tokens"]
     out = model(ids)
-    real = torch.arange(ids.shape[1])[None] <= ids.argmax(dim=1)[:, None]  # OpenAI's rule: the end of text has the highest id
+    real = (
+        torch.arange(ids.shape[1])[None] <= ids.argmax(dim=1)[:, None]
+    )  # OpenAI's rule: the end of text has the highest id
     assert (out.attention_mask == real).all()
     assert_close(out.sent_emb, golden.outputs["sent_emb"], atol=1e-5, rtol=1e-4)
     assert_close(out.word_embs[real], golden.outputs["word_embs"][real], atol=1e-5, rtol=1e-4)
@@ -114,7 +118,11 @@ def test_constants_a_checkpoint_lacks_are_restored(tmp_path):
     model = tiny_pair().image_encoder
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
-    save_file({key: value for key, value in load_file(file).items() if not key.startswith("pixel_")}, file, metadata={"format": "pt"})
+    save_file(
+        {key: value for key, value in load_file(file).items() if not key.startswith("pixel_")},
+        file,
+        metadata={"format": "pt"},
+    )
     image = torch.randn(2, 3, 16, 16)
     assert torch.equal(CLIPImageEncoder.from_pretrained(tmp_path)(image).image_emb, model(image).image_emb)
 
@@ -134,7 +142,9 @@ def test_conversion_names_what_does_not_fit():
     with pytest.raises(ValueError, match="left over: image_encoder.vision.extra"):
         load_original("galip", "clip", {**weights, "visual.extra": torch.zeros(1)}, **HEADS)
     with pytest.raises(ValueError, match="missing: image_encoder.vision.pre_layrnorm.bias"):
-        load_original("galip", "clip", {key: value for key, value in weights.items() if key != "visual.ln_pre.bias"}, **HEADS)
+        load_original(
+            "galip", "clip", {key: value for key, value in weights.items() if key != "visual.ln_pre.bias"}, **HEADS
+        )
     with pytest.raises(ValueError, match="num_attention_heads"):
         load_original("galip", "clip", weights)
 
@@ -150,7 +160,10 @@ def test_published_sizes_have_the_published_parameter_counts():
     [
         (lambda: CLIPImageConfig(image_size=60), "image_size is 60"),
         (lambda: CLIPImageConfig(feature_layers=[3, 12]), "feature_layers are"),
-        (lambda: CLIPPairConfig(text_config={"projection_dim": 4}, image_config={"projection_dim": 6}), "4 but image_config.projection_dim is 6"),
+        (
+            lambda: CLIPPairConfig(text_config={"projection_dim": 4}, image_config={"projection_dim": 6}),
+            "4 but image_config.projection_dim is 6",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(make, message):

@@ -20,7 +20,11 @@ def build(name):
 
 def as_read(gan, config, images):
     """What the discriminator reads of images: themselves, or the features of an image encoder."""
-    return CLIPImageEncoder(config.image_config)(images[-1]).local_feats if gan.discriminator.reads_image_features else images
+    return (
+        CLIPImageEncoder(config.image_config)(images[-1]).local_feats
+        if gan.discriminator.reads_image_features
+        else images
+    )
 
 
 def assert_same_weights(a, b):
@@ -43,7 +47,9 @@ def test_wrong_captions_go_with_the_first_images(gan_name):
     discriminator = gan.discriminator(config).eval()
     images, sentences, wrong = as_read(gan, config, model(IDS, MASK).images), torch.randn(2, 8), torch.randn(1, 8)
     together = discriminator(images, sentences, wrong)
-    alone = discriminator(images[:1] if isinstance(images, torch.Tensor) else tuple(image[:1] for image in images), wrong)
+    alone = discriminator(
+        images[:1] if isinstance(images, torch.Tensor) else tuple(image[:1] for image in images), wrong
+    )
     assert_close(together.wrong, alone.cond)
 
 
@@ -64,12 +70,15 @@ def test_saves_and_loads_exactly(gan_name, tmp_path):
 
 
 def test_initialisation_is_kept_and_restored(gan_name, tmp_path):
-    """A network loaded from a checkpoint without one of its tensors starts that tensor as a new network would."""
+    """A network loaded from a checkpoint without one of its tensors starts that tensor as a new
+    network would."""
     gan, config, _ = build(gan_name)
     for network_class in (gan.generator, gan.discriminator):
         network = network_class(config)
         for key in ("weight", "gamma"):
-            names = [name for name, parameter in network.named_parameters() if name.endswith(key) and parameter.requires_grad]
+            names = [
+                name for name, parameter in network.named_parameters() if name.endswith(key) and parameter.requires_grad
+            ]
             if not names:
                 continue
             lost = names[len(names) // 2]
@@ -103,7 +112,9 @@ def test_gradients_reach_every_trainable_parameter(gan_name):
 
 def test_the_seed_decides_the_images(gan_name):
     _, _, model = build(gan_name)
-    first, again, other = (model.generate(IDS, MASK, 2, generator=torch.Generator().manual_seed(seed)).images[-1] for seed in (1, 1, 2))
+    first, again, other = (
+        model.generate(IDS, MASK, 2, generator=torch.Generator().manual_seed(seed)).images[-1] for seed in (1, 1, 2)
+    )
     assert first.shape[0] == 4
     assert torch.equal(first, again) and not torch.equal(first, other)
 
@@ -115,7 +126,9 @@ def test_generate_orders_rows_prompt_by_prompt(gan_name):
             parameter.add_(0.05 * torch.randn_like(parameter))
     noise = torch.randn(4, config.noise_dim)
     both = model.generate(IDS, MASK, 2, noise=noise, generator=torch.Generator().manual_seed(0)).images[-1]
-    second = model.generate(IDS[1:, :2], MASK[1:, :2], 2, noise=noise[2:], generator=torch.Generator().manual_seed(0)).images[-1]
+    second = model.generate(
+        IDS[1:, :2], MASK[1:, :2], 2, noise=noise[2:], generator=torch.Generator().manual_seed(0)
+    ).images[-1]
     if not hasattr(config, "conditioning_dim"):  # with conditioning augmentation the rows' own draws differ
         assert_close(both[2:], second, atol=1e-5, rtol=1e-4)
     assert both.abs().max() <= 1
@@ -135,9 +148,14 @@ def test_truncation_bounds_the_noise_and_bad_noise_is_refused(gan_name):
 def test_attentions_and_masks_come_when_asked_for(gan_name):
     _, config, model = build(gan_name)
     plain = model.generate(IDS, MASK, 2, generator=torch.Generator().manual_seed(0))
-    assert plain.attentions is None and plain.masks is None and not {"attentions", "masks"} & set(plain)  # nor does the output hold them as items
+    assert (
+        plain.attentions is None and plain.masks is None and not {"attentions", "masks"} & set(plain)
+    )  # nor does the output hold them as items
     if gan_name == "galip":
-        with pytest.raises(ValueError, match="GALIPForTextToImage has no attentions to return: .* neither attends to words nor predicts masks"):
+        with pytest.raises(
+            ValueError,
+            match="GALIPForTextToImage has no attentions to return: .* neither attends to words nor predicts masks",
+        ):
             model.generate(IDS, MASK, 2, output_attentions=True)
         return
     out = model.generate(IDS, MASK, 2, generator=torch.Generator().manual_seed(0), output_attentions=True)
@@ -149,7 +167,9 @@ def test_attentions_and_masks_come_when_asked_for(gan_name):
         assert all(mask.min() >= 0 and mask.max() <= 1 for mask in out.masks)
     else:
         assert out.masks is None
-        assert [tuple(attention.shape) for attention in out.attentions] == [(4, 3, size, size) for size in config.image_sizes[:-1]]
+        assert [tuple(attention.shape) for attention in out.attentions] == [
+            (4, 3, size, size) for size in config.image_sizes[:-1]
+        ]
         for attention in out.attentions:
             assert attention.min() >= 0
             assert_close(attention.sum(dim=1), torch.ones_like(attention[:, 0]))
@@ -160,7 +180,9 @@ def test_attentions_and_masks_come_when_asked_for(gan_name):
 def test_checkpoint_of_other_sizes_is_refused(gan_name, tmp_path):
     gan, config, model = build(gan_name)
     model.save_pretrained(tmp_path)
-    other = gan.config(**{**TINY[gan_name], "noise_dim": config.noise_dim + 1}, text_config=config.text_config.to_dict())
+    other = gan.config(
+        **{**TINY[gan_name], "noise_dim": config.noise_dim + 1}, text_config=config.text_config.to_dict()
+    )
     with pytest.raises(RuntimeError, match="size mismatch|ignore_mismatched_sizes"):
         gan.composite.from_pretrained(tmp_path, config=other)
 

@@ -6,7 +6,14 @@ from golden.weights import Golden, stats
 from torch.testing import assert_close
 
 from t2i_supcon.conversion import CONVERSIONS, load_original, rename
-from t2i_supcon.models import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
+from t2i_supcon.models import (
+    DAMSMConfig,
+    DAMSMImageConfig,
+    DAMSMImageEncoder,
+    DAMSMModel,
+    DAMSMTextConfig,
+    DAMSMTextEncoder,
+)
 
 
 def test_text_encoder_equals_the_original():
@@ -23,7 +30,9 @@ def test_text_encoder_equals_the_original():
     loss.backward()
     parameters = dict(model.named_parameters())
     names = [rename(key, CONVERSIONS["damsm", "text_encoder"].rules) for key in golden.weights]
-    assert_close(stats(parameters[name].grad for name in names), golden.outputs["param_grad_stats"], rtol=1e-4, atol=1e-3)
+    assert_close(
+        stats(parameters[name].grad for name in names), golden.outputs["param_grad_stats"], rtol=1e-4, atol=1e-3
+    )
 
 
 def test_text_encoder_accepts_any_order_of_lengths():
@@ -59,12 +68,17 @@ def test_image_encoder_equals_the_original(align_corners, mode):
     assert_close(model.region_head.weight.grad, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     expected = golden.outputs[f"{mode}.grad_img_lo"]
     error = float((small.grad - expected).norm() / expected.norm())
-    # BatchNorm over two images is ill-conditioned: even float64 differs from float32 by 0.12 here, one thread from two by 0.015
+    # BatchNorm over two images is ill-conditioned: even float64 differs from float32 by 0.12 here,
+    # one thread from two by 0.015
     assert error < (1e-4 if mode == "eval" else 0.2)
     if mode == "train":
         buffers = model.state_dict()
-        names = [rename(key, CONVERSIONS["damsm", "image_encoder"].rules) for key in golden.weights if "running_" in key]
-        assert_close(stats(buffers[name] for name in names), golden.outputs["train.running_stats_after"], rtol=1e-4, atol=1e-3)
+        names = [
+            rename(key, CONVERSIONS["damsm", "image_encoder"].rules) for key in golden.weights if "running_" in key
+        ]
+        assert_close(
+            stats(buffers[name] for name in names), golden.outputs["train.running_stats_after"], rtol=1e-4, atol=1e-3
+        )
 
 
 def test_image_encoder_resizes_any_input():
@@ -88,7 +102,10 @@ def test_published_sizes_have_the_published_parameter_counts():
         (lambda: DAMSMTextConfig(hidden_size=7), "hidden_size is 7"),
         (lambda: DAMSMImageConfig(image_size=64), "image_size is 64"),
         (lambda: DAMSMImageConfig(channel_divisor=3), "channel_divisor is 3"),
-        (lambda: DAMSMConfig(text_config={"hidden_size": 4}, image_config={"hidden_size": 6}), "4 but image_config.hidden_size is 6"),
+        (
+            lambda: DAMSMConfig(text_config={"hidden_size": 4}, image_config={"hidden_size": 6}),
+            "4 but image_config.hidden_size is 6",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(make, message):
@@ -100,7 +117,9 @@ def test_words_and_heads_start_uniform_and_are_restored_so(tmp_path):
     sizes = {"text_config": {"vocab_size": 50, "embedding_dim": 16, "hidden_size": 8}}
     model = DAMSMModel(DAMSMConfig(**sizes, image_config={"hidden_size": 8, "image_size": 75, "channel_divisor": 16}))
     drawn = ("text_encoder.embedding.weight", "image_encoder.region_head.weight", "image_encoder.image_head.weight")
-    model.save_pretrained(tmp_path, state_dict={key: value for key, value in model.state_dict().items() if key not in drawn})
+    model.save_pretrained(
+        tmp_path, state_dict={key: value for key, value in model.state_dict().items() if key not in drawn}
+    )
     loaded, info = DAMSMModel.from_pretrained(tmp_path, output_loading_info=True)
     assert info["missing_keys"] == set(drawn)
     for state in (model.state_dict(), loaded.state_dict()):

@@ -1,10 +1,11 @@
-"""DM-GAN's spectral normalisation against its authors' code, and its published sizes (the rest is checked in test_blocks.py)."""
+"""DM-GAN's spectral normalisation against its authors' code, and its published sizes (the rest is
+checked in test_blocks.py)."""
 
 import pytest
 import torch
 from golden.authors import original_order, use_authors_spectral_norm
 from golden.weights import Golden, stats
-from models.test_blocks import check_discriminator_loss
+from models.test_stacked import check_discriminator_loss
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
@@ -16,18 +17,30 @@ from t2i_supcon.models import DMGANConfig, DMGANDiscriminator, DMGANGenerator
 def test_published_sizes_have_the_published_parameter_counts():
     coco = DMGANConfig(num_residual_blocks=3)
     with torch.device("meta"):
-        bird, discriminator, coco = DMGANGenerator(DMGANConfig()), DMGANDiscriminator(DMGANConfig()), DMGANGenerator(coco)
+        bird, discriminator, coco = (
+            DMGANGenerator(DMGANConfig()),
+            DMGANDiscriminator(DMGANConfig()),
+            DMGANGenerator(coco),
+        )
     assert sum(p.numel() for p in bird.parameters()) == 21_449_042
     assert sum(p.numel() for p in coco.parameters()) == 22_335_314
-    assert [sum(p.numel() for p in scale.parameters()) for scale in discriminator.scales] == [1_878_242, 5_155_810, 18_264_546]
-    assert sum(t.numel() for t in discriminator.scales[2].state_dict().values()) == 18_301_938  # with the vectors of spectral normalisation
+    assert [sum(p.numel() for p in scale.parameters()) for scale in discriminator.scales] == [
+        1_878_242,
+        5_155_810,
+        18_264_546,
+    ]
+    assert (
+        sum(t.numel() for t in discriminator.scales[2].state_dict().values()) == 18_301_938
+    )  # with the vectors of spectral normalisation
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_converted_vectors_are_those_of_the_original_after_its_first_forward(size):
     golden = Golden(f"dmgan_discriminator{size}")
     model = load_original("dmgan", f"discriminator{size}", golden.weights)
-    vectors = original_order(model, golden.weights, "dmgan", f"discriminator{size}", lambda key: key.endswith(("weight_u", "weight_v")))
+    vectors = original_order(
+        model, golden.weights, "dmgan", f"discriminator{size}", lambda key: key.endswith(("weight_u", "weight_v"))
+    )
     assert_close(stats(vectors), golden.outputs["uv_after"], rtol=1e-4, atol=1e-5)
 
 
@@ -37,7 +50,9 @@ def test_discriminator_loss_equals_the_original_given_its_spectral_norm(size):
     model = load_original("dmgan", f"discriminator{size}", golden.weights)
     use_authors_spectral_norm(model, golden.weights)
     small, sentence = golden.inputs["real_lo"].requires_grad_(), golden.inputs["cond"].requires_grad_()
-    real = model.narrow(model.down(golden.image("real_lo", size // 64)))  # in the recorded order, which its iterations depend on
+    real = model.narrow(
+        model.down(golden.image("real_lo", size // 64))
+    )  # in the recorded order, which its iterations depend on
     fake = model.narrow(model.down(golden.image("fake_lo", size // 64)))
     cond = model.score(real, sentence), model.score(fake, sentence), model.score(real[:-1], sentence[1:])
     loss = bce_discriminator_loss(*cond, model.uncond_head(real).flatten(), model.uncond_head(fake).flatten())
@@ -45,7 +60,9 @@ def test_discriminator_loss_equals_the_original_given_its_spectral_norm(size):
 
 
 def tiny() -> DMGANDiscriminator:
-    return DMGANDiscriminator(DMGANConfig(image_size=16, num_stages=2, discriminator_channels=4, text_config={"hidden_size": 8}))
+    return DMGANDiscriminator(
+        DMGANConfig(image_size=16, num_stages=2, discriminator_channels=4, text_config={"hidden_size": 8})
+    )
 
 
 def test_saved_discriminator_loads_exactly(tmp_path):
@@ -64,7 +81,11 @@ def test_saved_discriminator_loads_exactly(tmp_path):
 def test_layers_a_file_lacks_start_anew(tmp_path):
     tiny().save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
-    save_file({key: value for key, value in load_file(file).items() if "joint.0.param" not in key}, file, metadata={"format": "pt"})
+    save_file(
+        {key: value for key, value in load_file(file).items() if "joint.0.param" not in key},
+        file,
+        metadata={"format": "pt"},
+    )
     weight = DMGANDiscriminator.from_pretrained(tmp_path).scales[0].joint[0].weight.detach().flatten(1)  # (4, 108)
     assert_close(weight @ weight.T, torch.eye(4), atol=1e-4, rtol=0)
 
@@ -76,8 +97,14 @@ def test_vectors_a_file_lacks_are_computed_from_its_weights(tmp_path):
             parameter.normal_()
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
-    save_file({key: value for key, value in load_file(file).items() if not key.endswith(("._u", "._v"))}, file, metadata={"format": "pt"})
+    save_file(
+        {key: value for key, value in load_file(file).items() if not key.endswith(("._u", "._v"))},
+        file,
+        metadata={"format": "pt"},
+    )
     loaded = DMGANDiscriminator.from_pretrained(tmp_path)
     conv = loaded.scales[1].down[1][0]
     assert_close(conv.parametrizations.weight.original, model.scales[1].down[1][0].parametrizations.weight.original)
-    assert torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2).item() == pytest.approx(1.0, rel=0.05)  # unnormalised: about 11
+    assert torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2).item() == pytest.approx(
+        1.0, rel=0.05
+    )  # unnormalised: about 11

@@ -8,7 +8,12 @@ from torch.testing import assert_close
 from transformers import AutoModel
 
 from t2i_supcon.conversion import CONVERSIONS, load_original, rename
-from t2i_supcon.losses import cosine_matching_loss, hinge_discriminator_loss, hinge_generator_loss, matching_aware_gradient_penalty
+from t2i_supcon.losses import (
+    cosine_matching_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    matching_aware_gradient_penalty,
+)
 from t2i_supcon.models import (
     CLIPImageEncoder,
     CLIPTextEncoder,
@@ -49,15 +54,20 @@ def test_generator_equals_the_original():
     model = load_original("galip", "generator", golden.weights, image_config=TOWER)
     seen = {}
     for name in ("to_tokens", "to_prompts", "from_tokens"):
-        getattr(model, name).register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output}))
+        getattr(model, name).register_forward_hook(
+            lambda module, inputs, output, name=name: seen.update({name: output})
+        )
     noise, sentence = golden.inputs["z"].requires_grad_(), golden.inputs["sent_emb"].requires_grad_()
     (image,) = model(noise, sentence).images
     expected = golden.outputs
     assert_close(seen["to_tokens"], expected["fuse_feat"], rtol=1e-4, atol=2e-4)
     assert_close(seen["to_prompts"].unflatten(1, (8, -1)), expected["prompts"], rtol=1e-4, atol=2e-4)
-    assert_close(model.visual_concepts(expected["fuse_feat"], expected["prompts"]), expected["map_feat"], rtol=1e-4, atol=2e-4)
+    assert_close(
+        model.visual_concepts(expected["fuse_feat"], expected["prompts"]), expected["map_feat"], rtol=1e-4, atol=2e-4
+    )
     assert_close(seen["from_tokens"], expected["mapping_out"], rtol=1e-4, atol=2e-4)
-    # weights drawn like these, without normalisation and without tanh, give images with values in the thousands
+    # weights drawn like these, without normalisation and without tanh, give images with values in
+    # the thousands
     scale = float(expected["img_s4"].abs().max())
     assert_close(image[..., ::4, ::4] / scale, expected["img_s4"] / scale, atol=2e-5, rtol=0)
     assert_close(image[:, :, 96:128, 96:128] / scale, expected["img_crop"] / scale, atol=2e-5, rtol=0)
@@ -67,7 +77,8 @@ def test_generator_equals_the_original():
     assert_relative(noise.grad, expected["grad_z"])
     assert_relative(sentence.grad, expected["grad_sent_emb"])
     found = stats(grads(model, "generator", golden.weights))
-    # sums over 224 x 224 positions: float32 and float64 already differ by 1e-4 in the last block, elsewhere by 3e-5
+    # sums over 224 x 224 positions: float32 and float64 already differ by 1e-4 in the last block,
+    # elsewhere by 3e-5
     last = torch.tensor([key.startswith("GBlocks.5") for key in golden.weights])
     for rows, rtol in ((last, 3e-4), (~last, 1e-4)):
         assert_close(found[rows, 1], expected["param_grad_stats"][rows, 1], rtol=rtol, atol=0)
@@ -145,7 +156,9 @@ def test_published_sizes_have_the_published_parameter_counts():
     assert sum(p.numel() for p in discriminator.parameters()) - head == 28_706_821
 
 
-@pytest.mark.parametrize(("image_size", "clip_size", "sizes"), [(64, 16, (8, 16, 32, 64)), (24, 28, (8, 16, 24)), (8, 20, (8,))])
+@pytest.mark.parametrize(
+    ("image_size", "clip_size", "sizes"), [(64, 16, (8, 16, 32, 64)), (24, 28, (8, 16, 24)), (8, 20, (8,))]
+)
 def test_other_sizes_run_the_same_code(image_size, clip_size, sizes):
     config = tiny_config("galip")
     config.image_size, config.image_config.image_size = image_size, clip_size
@@ -210,7 +223,11 @@ def test_generator_takes_over_a_trained_tower():
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"image_size": 4}, "image_size is 4"), ({"mapper_channels": 5}, "mapper_channels is 5"), ({"prompt_layers": [1, 12]}, "prompt_layers are")],
+    [
+        ({"image_size": 4}, "image_size is 4"),
+        ({"mapper_channels": 5}, "mapper_channels is 5"),
+        ({"prompt_layers": [1, 12]}, "prompt_layers are"),
+    ],
 )
 def test_impossible_sizes_are_refused(fields, message):
     with pytest.raises(Exception, match=message):

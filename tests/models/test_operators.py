@@ -1,4 +1,5 @@
-"""Every rearranged operation against the plain one it stands for: values, gradients and, where they are penalised, second gradients."""
+"""Every rearranged operation against the plain one it stands for: values, gradients and, where they
+are penalised, second gradients."""
 
 import pytest
 import torch
@@ -25,7 +26,13 @@ def check_equal(fast, plain, *shapes, memory_format=torch.contiguous_format):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
     ("rows", "side", "size"),
-    [(4, (16, 16), (32, 32)), (2, (32, 17), (64, 34)), (2, (4, 4), (8, 8)), (2, (28, 28), (49, 49)), (2, (32, 32), (64, 48))],
+    [
+        (4, (16, 16), (32, 32)),
+        (2, (32, 17), (64, 34)),
+        (2, (4, 4), (8, 8)),
+        (2, (28, 28), (49, 49)),
+        (2, (32, 32), (64, 48)),
+    ],
     ids=["doubled", "oblong", "few pixels", "enlarged by another factor", "doubled one way"],
 )
 def test_upsampled_convolution(rows, side, size, memory_format):
@@ -65,14 +72,18 @@ def test_channel_glu(memory_format):
 
 def test_leaky_relu_and_pool():
     check_equal(operators.leaky_relu, lambda x: torch.where(x > 0, x, 0.2 * x), (2, 3, 4, 4))
-    check_equal(operators.halving_pool, lambda x: x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean(dim=(3, 5)), (2, 3, 4, 6))
+    check_equal(
+        operators.halving_pool, lambda x: x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean(dim=(3, 5)), (2, 3, 4, 6)
+    )
 
 
 def test_shortcuts_commute_with_scaling():
     torch.manual_seed(0)
     shortcut = nn.Conv2d(3, 5, 1).double()
     for layer in (shortcut, nn.Identity()):
-        check_equal(lambda x, f=layer: operators.pooled_shortcut(f, x), lambda x, f=layer: F.avg_pool2d(f(x), 2), (2, 3, 4, 6))
+        check_equal(
+            lambda x, f=layer: operators.pooled_shortcut(f, x), lambda x, f=layer: F.avg_pool2d(f(x), 2), (2, 3, 4, 6)
+        )
         check_equal(
             lambda x, f=layer: operators.upsampled_shortcut(f, x, (7, 9)),
             lambda x, f=layer: f(F.interpolate(x, size=(7, 9), mode="nearest")),
@@ -81,14 +92,15 @@ def test_shortcuts_commute_with_scaling():
 
 
 def penalised(conv2d, leaky_relu, pool):
-    """Gradients of a gradient penalty on a small network by its weights and its input, and the operations its backward pass took."""
+    """Gradients of a gradient penalty on a small network by its weights and its input, and the
+    operations its backward pass took."""
     torch.manual_seed(0)
     x = torch.randn(3, 2, 8, 8, dtype=torch.float64, requires_grad=True)
     shapes = ((4, 2, 3, 3), (4,), (3, 4, 4, 4))
     first, bias, second = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
     hidden = pool(leaky_relu(conv2d(x, first, bias, (1, 1), (1, 1))))
     scores = leaky_relu(conv2d(hidden, second, None, (2, 2), (1, 1))).sum(dim=(1, 2, 3))
-    with operators.gradients_by_inputs_only():
+    with operators.no_weight_gradients():
         (slope,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     penalty = (slope.flatten(1).square().sum(dim=1) ** 3).mean()
     with torch.profiler.profile() as profile:
@@ -99,7 +111,9 @@ def penalised(conv2d, leaky_relu, pool):
 
 def test_second_gradients_are_equal_and_no_zeros_are_sent():
     ours, our_zeros, our_writes = penalised(operators.conv2d, operators.leaky_relu, operators.halving_pool)
-    theirs, their_zeros, their_writes = penalised(F.conv2d, lambda x: F.leaky_relu(x, 0.2), lambda x: F.avg_pool2d(x, 2))
+    theirs, their_zeros, their_writes = penalised(
+        F.conv2d, lambda x: F.leaky_relu(x, 0.2), lambda x: F.avg_pool2d(x, 2)
+    )
     for mine, expected in zip(ours, theirs, strict=True):
         assert_close(mine, expected)
     assert (their_zeros == 0).all()  # piecewise linear: the penalty does not see small changes of the input
@@ -110,14 +124,18 @@ def test_second_gradients_are_equal_and_no_zeros_are_sent():
 @pytest.mark.parametrize(("stride", "padding", "with_bias"), [(1, 1, True), (2, 1, False), (1, 0, False)])
 def test_convolution(stride, padding, with_bias):
     def fast(x, weight, bias):
-        return operators.conv2d(x, weight, bias if with_bias else None, (stride, stride), (padding, padding)) + bias.sum()
+        return (
+            operators.conv2d(x, weight, bias if with_bias else None, (stride, stride), (padding, padding)) + bias.sum()
+        )
 
     def plain(x, weight, bias):
         return F.conv2d(x, weight, bias if with_bias else None, stride, padding) + bias.sum()
 
     check_equal(fast, plain, (2, 3, 8, 8), (5, 3, 4, 4), (5,))
     x, weight = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 2, 5, 5), (3, 2, 3, 3)))
-    assert torch.autograd.gradgradcheck(lambda *both: operators.conv2d(*both, None, (stride, stride), (padding, padding)), (x, weight))
+    assert torch.autograd.gradgradcheck(
+        lambda *both: operators.conv2d(*both, None, (stride, stride), (padding, padding)), (x, weight)
+    )
 
 
 def test_convolution_under_autocast():
@@ -139,6 +157,9 @@ def test_wide_convolution(kernel_size, stride, with_bias, monkeypatch):
 
     monkeypatch.setattr(operators, "MIN_WIDE_WEIGHTS", 10 * 6 * kernel_size**2)
     weight = torch.randn(10, 6, kernel_size, kernel_size, requires_grad=True)
-    names = [type(operators.wide_conv2d(torch.randn(1, 6, 8, 8), w, None, (1, 1), (1, 1)).grad_fn).__name__ for w in (weight, weight[:9])]
+    names = [
+        type(operators.wide_conv2d(torch.randn(1, 6, 8, 8), w, None, (1, 1), (1, 1)).grad_fn).__name__
+        for w in (weight, weight[:9])
+    ]
     assert "WideConv2d" in names[0] and "WideConv2d" not in names[1]
     check_equal(fast, plain, (3, 6, 8, 8), weight.shape, (10,))

@@ -1,4 +1,5 @@
-"""All networks at the published widths, in the published files' names, against the authors' code."""
+"""All networks at the published widths, in the published files' names, against the authors'
+code."""
 
 import gc
 import json
@@ -10,7 +11,7 @@ from golden.weights import FOLDER, Golden
 from torch.testing import assert_close
 
 from t2i_supcon.conversion import load_original
-from t2i_supcon.models import blocks
+from t2i_supcon.models import stacked
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +44,13 @@ def test_damsm():
 
 @pytest.mark.parametrize("arch", ["attngan", "dmgan"])
 def test_stacked_generators(arch, monkeypatch):
-    monkeypatch.setattr(blocks, "masked_softmax", mixed_up_softmax)
+    monkeypatch.setattr(stacked, "masked_softmax", mixed_up_softmax)
     golden = Golden(f"published_{arch}_bird")
     model = load_original(arch, "generator", golden.part("G/"))
     words = golden.inputs["words_embs"].transpose(1, 2)
-    out = model(golden.inputs["z"], golden.inputs["sent_emb"], words, (~golden.inputs["mask"]).long(), golden.inputs["eps"])
+    out = model(
+        golden.inputs["z"], golden.inputs["sent_emb"], words, (~golden.inputs["mask"]).long(), golden.inputs["eps"]
+    )
     for image, name, stride in zip(out.images, ("img0", "img1_s2", "img2_s4"), (1, 2, 4), strict=True):
         assert_close(image[..., ::stride, ::stride], golden.outputs[name], atol=2e-4, rtol=0)
     for attention, name, stride in zip(out.attentions, ("att0_s4", "att1_s8"), (4, 8), strict=True):
@@ -78,7 +81,9 @@ def test_ssagan():
     model = load_original("ssagan", "discriminator", golden.part("D/"))
     caught = joint_features(model, 1024)
     logits = model(golden.image("real_lo", 4), golden.inputs["sent_emb"]).cond[0]
-    assert_close(caught[0], golden.outputs["D_features"], rtol=1e-4, atol=1e-4 * float(golden.outputs["D_features"].abs().max()))
+    assert_close(
+        caught[0], golden.outputs["D_features"], rtol=1e-4, atol=1e-4 * float(golden.outputs["D_features"].abs().max())
+    )
     assert_close(logits, golden.outputs["D_logits"].flatten(), atol=2e-4, rtol=1e-4)
 
 
@@ -86,22 +91,37 @@ def test_galip():
     golden = Golden("published_galip")
     clip = golden.part("clip/")
     unused = ("visual.proj", "visual.ln_post.weight", "visual.ln_post.bias")
-    tower = {f"mapping.CLIP_ViT.{key[7:]}": value for key, value in clip.items() if key.startswith("visual.") and key not in unused}
-    image = load_original("galip", "generator", golden.part("G/") | tower)(golden.inputs["z"], golden.inputs["sent_emb"]).images[0]
+    tower = {
+        f"mapping.CLIP_ViT.{key[7:]}": value
+        for key, value in clip.items()
+        if key.startswith("visual.") and key not in unused
+    }
+    image = load_original("galip", "generator", golden.part("G/") | tower)(
+        golden.inputs["z"], golden.inputs["sent_emb"]
+    ).images[0]
     bound = float(golden.outputs["img_s4"].abs().max())
     assert_close(image[..., ::4, ::4] / bound, golden.outputs["img_s4"] / bound, atol=2e-5, rtol=0)
     pair = load_original("galip", "clip", clip)
-    assert_close(pair.text_encoder(golden.inputs["tokens"]).sent_emb, golden.outputs["clip_sent_emb"], atol=1e-4, rtol=1e-4)
+    assert_close(
+        pair.text_encoder(golden.inputs["tokens"]).sent_emb, golden.outputs["clip_sent_emb"], atol=1e-4, rtol=1e-4
+    )
     seen = pair.image_encoder(golden.image("real_lo", 4))
     assert_close(seen.local_feats[:, :, :64], golden.outputs["clip_feats_first64"], atol=1e-4, rtol=1e-4)
     assert_close(seen.image_emb, golden.outputs["clip_img_emb"], atol=1e-4, rtol=1e-4)
-    state = {f"net{key.replace('/', '.')}": value for part in "DC" for key, value in golden.weights.items() if key.startswith(f"{part}/")}
+    state = {
+        f"net{key.replace('/', '.')}": value
+        for part in "DC"
+        for key, value in golden.weights.items()
+        if key.startswith(f"{part}/")
+    }
     model = load_original("galip", "discriminator", state)
     caught = joint_features(model, 512)
     logits = model(seen.local_feats, golden.inputs["sent_emb"]).cond[0]
     features = golden.outputs["D_out_first64"]
     assert_close(caught[0][:, :64], features, rtol=1e-4, atol=1e-4 * float(features.abs().max()))
-    assert_close(logits, golden.outputs["logits"].flatten(), rtol=1e-4, atol=1e-4 * float(golden.outputs["logits"].abs().max()))
+    assert_close(
+        logits, golden.outputs["logits"].flatten(), rtol=1e-4, atol=1e-4 * float(golden.outputs["logits"].abs().max())
+    )
 
 
 COCO_ELEMENTS = {  # parameters and buffers of each original

@@ -33,7 +33,9 @@ def test_generator_equals_the_original(mode):
     loss = image.square().mean() + sum(mask.mean() for mask in out.masks)
     assert_close(loss, expected["probe_loss"], rtol=1e-4, atol=0)
     loss.backward()
-    assert_close(sentence.grad, expected["grad_sent_emb"], rtol=1e-3, atol=1e-3 * float(expected["grad_sent_emb"].abs().max()))
+    assert_close(
+        sentence.grad, expected["grad_sent_emb"], rtol=1e-3, atol=1e-3 * float(expected["grad_sent_emb"].abs().max())
+    )
     grads = stats(ordered_grads(model, golden, "generator"))
     assert_close(grads[:, 1], expected["param_grad_stats"][:, 1], rtol=1e-3, atol=1e-5)
     if mode == "train":
@@ -49,7 +51,9 @@ def test_discriminator_equals_the_original():
     logits = model(image, sentence).cond[0]
     assert_close(logits, golden.outputs["logits"].flatten(), atol=2e-4, rtol=1e-4)
     grads = torch.autograd.grad(logits.sum(), (image, sentence), retain_graph=True)
-    assert_close(grads[0][..., ::4, ::4], golden.outputs["magp.grad_img_s4"], rtol=1e-3, atol=1e-4 * float(grads[0].abs().max()))
+    assert_close(
+        grads[0][..., ::4, ::4], golden.outputs["magp.grad_img_s4"], rtol=1e-3, atol=1e-4 * float(grads[0].abs().max())
+    )
     assert_close(grads[1], golden.outputs["magp.grad_cond"], rtol=1e-3, atol=1e-5)
     norms = torch.cat([grad.flatten(1) for grad in grads], dim=1).norm(dim=1)
     assert_close(norms, golden.outputs["magp.grad_norms"], rtol=1e-4, atol=0)
@@ -72,7 +76,12 @@ def test_discriminator_pairs_first_images_with_wrong_captions():
     for grad, name in ((small.grad, "hinge.grad_real_lo"), (sentence.grad, "hinge.grad_cond")):
         expected = golden.outputs[name]
         assert_close(grad, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-    assert_close(stats(ordered_grads(model, golden, "discriminator"))[:, 1], golden.outputs["hinge.param_grad_stats"][:, 1], rtol=1e-3, atol=1e-5)
+    assert_close(
+        stats(ordered_grads(model, golden, "discriminator"))[:, 1],
+        golden.outputs["hinge.param_grad_stats"][:, 1],
+        rtol=1e-3,
+        atol=1e-5,
+    )
 
 
 def test_published_sizes_have_the_published_parameter_counts():

@@ -1,4 +1,5 @@
-"""The official archives, drawn small, to batches a training step reads; resumed, repeated and broken runs."""
+"""The official archives, drawn small, to batches a training step reads; resumed, repeated and
+broken runs."""
 
 import gzip
 import io
@@ -16,7 +17,17 @@ import pytest
 from conftest import picture
 from huggingface_hub import CommitOperationDelete, HfApi
 
-from t2i_supcon.data import Batches, BatchSampler, Collator, StreamedRows, TrainingRows, build_tokenizer, decode_image, load_rows, shards
+from t2i_supcon.data import (
+    Batches,
+    BatchSampler,
+    Collator,
+    StreamedRows,
+    TrainingRows,
+    build_tokenizer,
+    decode_image,
+    load_rows,
+    shards,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from prepare_data import main
@@ -79,10 +90,18 @@ def numbered(values):
 
 @pytest.fixture
 def cub(tmp_path):
-    """Files of CUB_200_2011.tgz and birds.zip by name; tests change them before `prepare_cub` writes the archives."""
+    """Files of CUB_200_2011.tgz and birds.zip by name; tests change them before `prepare_cub`
+    writes the archives."""
     resource_fork = b"\0\5\26\7"  # what a Mac packs beside a file
-    beside = {"attributes.txt": b"1 has_bill_shape::curved\n", "._attributes.txt": resource_fork, "CUB_200_2011/README": b"CUB"}
-    beside |= {"CUB_200_2011/parts/parts.txt": b"1 back\n", f"CUB_200_2011/images/{CLASSES[0]}/._Bird_0000_0.jpg": resource_fork}
+    beside = {
+        "attributes.txt": b"1 has_bill_shape::curved\n",
+        "._attributes.txt": resource_fork,
+        "CUB_200_2011/README": b"CUB",
+    }
+    beside |= {
+        "CUB_200_2011/parts/parts.txt": b"1 back\n",
+        f"CUB_200_2011/images/{CLASSES[0]}/._Bird_0000_0.jpg": resource_fork,
+    }
     images = {
         "images.txt": numbered(f"{bird}.jpg" for bird in BIRDS),
         "classes.txt": numbered(CLASSES),
@@ -91,14 +110,34 @@ def cub(tmp_path):
         "bounding_boxes.txt": numbered(f"{i}.0 2.0 10.5 12.0" for i in range(15)),
         **{f"images/{bird}.jpg": jpeg(i) for i, bird in enumerate(BIRDS)},
     }
-    texts = {f"text/{bird}.txt": "\n".join(f"a bird number {i} with word {k}" for k in range(10)).encode() for i, bird in enumerate(BIRDS)}
+    texts = {
+        f"text/{bird}.txt": "\n".join(f"a bird number {i} with word {k}" for k in range(10)).encode()
+        for i, bird in enumerate(BIRDS)
+    }
     train, test = [b for b in BIRDS if not b.startswith("003")], [b for b in BIRDS if b.startswith("003")]
-    texts |= {f"__MACOSX/text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork, f"text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork}
-    pickles = {"birds/train/filenames.pickle": python2_pickle(train, 0), "birds/test/filenames.pickle": python2_pickle(test, 2)}
-    pickles |= {f"birds/{split}/{name}.pickle": b"(no list" for split in ("train", "test") for name in ("class_info", "char-CNN-RNN-embeddings")}
-    pickles |= {f"__MACOSX/birds/{name}": resource_fork for name in ("._text.zip", "train/._filenames.pickle", "test/._filenames.pickle")}
+    texts |= {
+        f"__MACOSX/text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork,
+        f"text/{CLASSES[0]}/._Bird_0000_0.txt": resource_fork,
+    }
+    pickles = {
+        "birds/train/filenames.pickle": python2_pickle(train, 0),
+        "birds/test/filenames.pickle": python2_pickle(test, 2),
+    }
+    pickles |= {
+        f"birds/{split}/{name}.pickle": b"(no list"
+        for split in ("train", "test")
+        for name in ("class_info", "char-CNN-RNN-embeddings")
+    }
+    pickles |= {
+        f"__MACOSX/birds/{name}": resource_fork
+        for name in ("._text.zip", "train/._filenames.pickle", "test/._filenames.pickle")
+    }
     pickles["birds/.DS_Store"] = resource_fork
-    return {"images": beside | {f"CUB_200_2011/{name}": data for name, data in images.items()}, "texts": texts, "pickles": pickles}
+    return {
+        "images": beside | {f"CUB_200_2011/{name}": data for name, data in images.items()},
+        "texts": texts,
+        "pickles": pickles,
+    }
 
 
 def cub_command(folder, cub, *more):
@@ -121,14 +160,18 @@ def training_batch(folder, num_classes=None):
     tokenizer = build_tokenizer((caption for captions in rows["captions"] for caption in captions), 18)
     samples = TrainingRows(None, tokenizer, (8, 16), 0, random_crop=True, flip=True)
     column = "label" if num_classes is None else "labels"
-    return next(iter(Batches(samples, BatchSampler(StreamedRows(rows, column, 0), 4, 0, pairs=True), Collator(2, num_classes))))
+    return next(
+        iter(Batches(samples, BatchSampler(StreamedRows(rows, column, 0), 4, 0, pairs=True), Collator(2, num_classes)))
+    )
 
 
 def test_cub_to_a_training_batch(tmp_path, cub, caplog):
     out = prepare_cub(tmp_path, cub)
     assert caplog.text == ""  # nothing is left out
     train, test = load_rows(str(out), "train"), load_rows(str(out), "test")
-    assert (len(train), len(test)) == (10, 5) and sorted(p.name for p in out.glob("train*"))[0] == "train-00000-of-00003.parquet"
+    assert (len(train), len(test)) == (10, 5) and sorted(p.name for p in out.glob("train*"))[
+        0
+    ] == "train-00000-of-00003.parquet"
     assert train.features["label"].names == CLASSES and set(train["label"]) == {0, 1} and set(test["label"]) == {2}
     for row in train:
         number = BIRDS.index(row["image_id"])
@@ -139,7 +182,12 @@ def test_cub_to_a_training_batch(tmp_path, cub, caplog):
     batch = training_batch(out)
     assert batch.images[1].shape == (4, 3, 16, 16) and batch.labels[0] == batch.labels[2]
     card = (out / "README.md").read_text()
-    assert "non-commercial" in card and "seed 0" in card and "`train`: 10 rows, 100 captions" in card and CLASSES[2] in card
+    assert (
+        "non-commercial" in card
+        and "seed 0" in card
+        and "`train`: 10 rows, 100 captions" in card
+        and CLASSES[2] in card
+    )
     assert not list(out.glob("*.partial")) and not (out / ".work").exists()
 
 
@@ -167,7 +215,9 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         patch.setattr(shards, "_with_image", die)
         prepare_cub(tmp_path, cub)
     out = tmp_path / "cub"
-    assert [path.name for path in out.glob("*.parquet")] == ["train-00000-of-00003.parquet"] and not (out / "manifest.json").exists()
+    assert [path.name for path in out.glob("*.parquet")] == ["train-00000-of-00003.parquet"] and not (
+        out / "manifest.json"
+    ).exists()
     written = (out / "train-00000-of-00003.parquet").stat().st_mtime_ns
     with pytest.raises(SystemExit, match="other options \\(seed\\)"):
         prepare_cub(tmp_path, cub, "--seed", "1")
@@ -202,9 +252,15 @@ def test_a_run_ended_by_sigkill_goes_on_to_the_same_bytes(tmp_path, cub):
     whole.rename(tmp_path / "whole")
     command, out = cub_command(tmp_path, cub), tmp_path / "cub"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", DIES_AT_ROW_SIX, *command], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_AT_ROW_SIX, *command], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert {path.name for path in out.iterdir()} == {"train-00000-of-00003.parquet", "train-00001-of-00003.parquet.partial", ".work"}
+    assert {path.name for path in out.iterdir()} == {
+        "train-00000-of-00003.parquet",
+        "train-00001-of-00003.parquet.partial",
+        ".work",
+    }
     main(command)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
 
@@ -216,7 +272,14 @@ def test_what_a_killed_run_left_is_removed_and_an_upload_replaces_the_shards_the
     assert not (out / ".work").exists()
 
     shard = "train-00000-of-00003.parquet"
-    there = ["README.md", ".gitattributes", "train-00000-of-00009.parquet", "test-00008-of-00009.parquet", shard, "more/train.parquet"]
+    there = [
+        "README.md",
+        ".gitattributes",
+        "train-00000-of-00009.parquet",
+        "test-00008-of-00009.parquet",
+        shard,
+        "more/train.parquet",
+    ]
     sent = []
     monkeypatch.setattr(HfApi, "create_repo", lambda self, *args, **options: None)
     monkeypatch.setattr(HfApi, "_validate_yaml", lambda self, **options: None)
@@ -242,14 +305,54 @@ def test_what_a_killed_run_left_is_removed_and_an_upload_replaces_the_shards_the
         ("images", f"CUB_200_2011/images/{BIRDS[4]}.jpg", None, f"{BIRDS[4]}.jpg is missing"),
         ("images", "CUB_200_2011/image_class_labels.txt", numbered([9] * 15), "the class 9, which classes.txt lacks"),
         ("images", "CUB_200_2011/bounding_boxes.txt", b"1 0 0 5 5\n", "image 2 is missing in bounding_boxes.txt"),
-        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 4"] * 2 + ["1 2 3"] * 13), f"image 3 .*{BIRDS[2]}.jpg.*'1 2 3' is not four"),
-        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 x"] * 15), "image 1 .*'1 2 3 x' is not four numbers"),
-        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 nan"] * 15), "image 1 .*'1 2 3 nan' has no area"),
-        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 0 5"] * 15), "bounding_boxes.txt: image 1 .*'1 2 0 5' has no area"),
-        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["24 2 5 5"] * 15), r"\.jpg .row .*box \[24.0, .* outside the image of 24 x 24 px"),
-        ("images", "CUB_200_2011/bounding_boxes.txt", numbered(["1 2 3 4"] * 16), "bounding_boxes.txt lists the image 16, which images.txt lacks"),
-        ("images", "CUB_200_2011/train_test_split.txt", numbered([1] * 16), "train_test_split.txt lists the image 16, which images.txt lacks"),
-        ("images", "CUB_200_2011/images.txt", numbered(f"{bird}.jpg" for bird in BIRDS) + b"3 x.jpg", "images.txt has two lines 3"),
+        (
+            "images",
+            "CUB_200_2011/bounding_boxes.txt",
+            numbered(["1 2 3 4"] * 2 + ["1 2 3"] * 13),
+            f"image 3 .*{BIRDS[2]}.jpg.*'1 2 3' is not four",
+        ),
+        (
+            "images",
+            "CUB_200_2011/bounding_boxes.txt",
+            numbered(["1 2 3 x"] * 15),
+            "image 1 .*'1 2 3 x' is not four numbers",
+        ),
+        (
+            "images",
+            "CUB_200_2011/bounding_boxes.txt",
+            numbered(["1 2 3 nan"] * 15),
+            "image 1 .*'1 2 3 nan' has no area",
+        ),
+        (
+            "images",
+            "CUB_200_2011/bounding_boxes.txt",
+            numbered(["1 2 0 5"] * 15),
+            "bounding_boxes.txt: image 1 .*'1 2 0 5' has no area",
+        ),
+        (
+            "images",
+            "CUB_200_2011/bounding_boxes.txt",
+            numbered(["24 2 5 5"] * 15),
+            r"\.jpg .row .*box \[24.0, .* outside the image of 24 x 24 px",
+        ),
+        (
+            "images",
+            "CUB_200_2011/bounding_boxes.txt",
+            numbered(["1 2 3 4"] * 16),
+            "bounding_boxes.txt lists the image 16, which images.txt lacks",
+        ),
+        (
+            "images",
+            "CUB_200_2011/train_test_split.txt",
+            numbered([1] * 16),
+            "train_test_split.txt lists the image 16, which images.txt lacks",
+        ),
+        (
+            "images",
+            "CUB_200_2011/images.txt",
+            numbered(f"{bird}.jpg" for bird in BIRDS) + b"3 x.jpg",
+            "images.txt has two lines 3",
+        ),
         (
             "images",
             "CUB_200_2011/images.txt",
@@ -272,7 +375,10 @@ def test_mistakes_in_cub_are_named(tmp_path, cub, part, name, data, message):
         prepare_cub(tmp_path, cub)
 
 
-@pytest.mark.parametrize(("sides", "message"), [([1] * 12, "image 13 is missing in train_test_split.txt"), ([1, 2] * 8, "image 2 the side '2'")])
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [([1] * 12, "image 13 is missing in train_test_split.txt"), ([1, 2] * 8, "image 2 the side '2'")],
+)
 def test_mistakes_in_the_official_split_are_named(tmp_path, cub, sides, message):
     cub["images"]["CUB_200_2011/train_test_split.txt"] = numbered(sides[:15])
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
@@ -281,7 +387,9 @@ def test_mistakes_in_the_official_split_are_named(tmp_path, cub, sides, message)
 
 def test_images_in_no_list_are_left_out_and_counted(tmp_path, cub, caplog):
     cub["images"]["CUB_200_2011/images/003.Sooty_Albatross/Extra.jpg"] = jpeg(99)
-    cub["pickles"]["birds/train/filenames.pickle"] = python2_pickle([bird for bird in BIRDS if not bird.startswith("003")][:-2], 2)
+    cub["pickles"]["birds/train/filenames.pickle"] = python2_pickle(
+        [bird for bird in BIRDS if not bird.startswith("003")][:-2], 2
+    )
     out = prepare_cub(tmp_path, cub)
     assert len(load_rows(str(out), "train")) == 8 and len(load_rows(str(out), "test")) == 5
     assert "3 of 16 images" in caplog.text and "are left out" in caplog.text
@@ -289,18 +397,27 @@ def test_images_in_no_list_are_left_out_and_counted(tmp_path, cub, caplog):
 
 @pytest.fixture
 def coco():
-    """The two JSON files of each part of COCO 2014, five images each: the last one without objects."""
+    """The two JSON files of each part of COCO 2014, five images each: the last one without
+    objects."""
     files, categories = {}, [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
     for part in ("train2014", "val2014"):
         images = [{"id": 10 + i, "file_name": f"COCO_{part}_{10 + i:012d}.jpg"} for i in range(5)]
-        captions = [{"image_id": 10 + i, "id": 5 * i + k, "caption": f"a person and dog {i} seen {k} times"} for i in range(5) for k in range(5)]
+        captions = [
+            {"image_id": 10 + i, "id": 5 * i + k, "caption": f"a person and dog {i} seen {k} times"}
+            for i in range(5)
+            for k in range(5)
+        ]
         boxes = [(10 + i, c, a) for i in range(4) for c, a in ((1, 30.0), (18, 20.0), (18, 5.0))] + [(10, 90, 1.5)]
         instances = [
             {"id": k, "image_id": i, "category_id": c, "area": a, "bbox": [0, 0, 5, 5], "segmentation": [[0, 0, 5, 5]]}
             for k, (i, c, a) in enumerate(boxes)
         ]
         files[f"annotations/captions_{part}.json"] = {"images": images, "annotations": captions}
-        files[f"annotations/instances_{part}.json"] = {"images": images, "annotations": instances, "categories": categories}
+        files[f"annotations/instances_{part}.json"] = {
+            "images": images,
+            "annotations": instances,
+            "categories": categories,
+        }
     return files
 
 
@@ -309,7 +426,9 @@ def prepare_coco(folder, coco, *more, missing=()):
         names = [image["file_name"] for image in coco[f"annotations/captions_{part}.json"]["images"]]
         files = {f"{part}/{name}": jpeg(i) for i, name in enumerate(names) if name not in missing}
         write_zip(folder / f"{part}.zip", {**files, **{f"__MACOSX/{part}/._{name}": b"\0\5\26\7" for name in names}})
-    annotations = write_zip(folder / "annotations_trainval2014.zip", {name: json.dumps(value) for name, value in coco.items()})
+    annotations = write_zip(
+        folder / "annotations_trainval2014.zip", {name: json.dumps(value) for name, value in coco.items()}
+    )
     images = [str(folder / "train2014.zip"), str(folder / "val2014.zip")]
     main(["coco", "--images", *images, "--annotations", str(annotations), "--output", str(folder / "coco"), *more])
     return folder / "coco"
@@ -318,19 +437,31 @@ def prepare_coco(folder, coco, *more, missing=()):
 def test_coco_to_a_training_batch(tmp_path, coco):
     out = prepare_coco(tmp_path, coco)
     rows = load_rows(str(out), "train")
-    assert len(rows) == len(load_rows(str(out), "test")) == 5 and rows.features["label"].names == ["person", "dog", "toothbrush"]
+    assert len(rows) == len(load_rows(str(out), "test")) == 5 and rows.features["label"].names == [
+        "person",
+        "dog",
+        "toothbrush",
+    ]
     by_id = {row["image_id"]: row for row in rows}
-    assert by_id["COCO_train2014_000000000010"]["labels"] == [0, 1, 2] and len(by_id["COCO_train2014_000000000011"]["captions"]) == 5
+    assert (
+        by_id["COCO_train2014_000000000010"]["labels"] == [0, 1, 2]
+        and len(by_id["COCO_train2014_000000000011"]["captions"]) == 5
+    )
     assert by_id["COCO_train2014_000000000014"]["label"] == -1 and by_id["COCO_train2014_000000000014"]["labels"] == []
     assert all(row["bbox"] is None for row in rows)
     batch = training_batch(out, num_classes=3)
     assert batch.images[0].shape == (4, 3, 8, 8) and batch.labels.shape == (4, 3) and batch.labels.sum() > 0
-    assert "1 rows without a label" in (out / "README.md").read_text() and "`largest`" in (out / "README.md").read_text()
+    assert (
+        "1 rows without a label" in (out / "README.md").read_text() and "`largest`" in (out / "README.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("largest", [0, 0]), ("most_frequent", [1, 1]), ("rarest", [2, 0])])
 def test_label_rules(tmp_path, coco, rule, expected):
-    by_id = {row["image_id"]: row["label"] for row in load_rows(str(prepare_coco(tmp_path, coco, "--label-rule", rule)), "train")}
+    by_id = {
+        row["image_id"]: row["label"]
+        for row in load_rows(str(prepare_coco(tmp_path, coco, "--label-rule", rule)), "train")
+    }
     assert [by_id["COCO_train2014_000000000010"], by_id["COCO_train2014_000000000011"]] == expected
 
 
@@ -342,7 +473,9 @@ def test_the_areas_of_a_category_add_up(tmp_path, coco):
 
 
 def test_mistakes_in_coco_are_named(tmp_path, coco):
-    with pytest.raises(SystemExit, match="error: .*the image COCO_val2014_000000000012.jpg of captions_val2014.json is missing"):
+    with pytest.raises(
+        SystemExit, match="error: .*the image COCO_val2014_000000000012.jpg of captions_val2014.json is missing"
+    ):
         prepare_coco(tmp_path, coco, missing=["COCO_val2014_000000000012.jpg"])
     coco["annotations/instances_val2014.json"]["annotations"][3]["category_id"] = 91
     with pytest.raises(SystemExit, match="instances_val2014.json: annotation 3 has the unknown category 91"):
@@ -359,11 +492,26 @@ def test_mistakes_in_coco_are_named(tmp_path, coco):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda captions, instances: instances.pop("categories"), "instances_train2014.json: the list 'categories' is missing"),
-        (lambda captions, instances: instances.pop("annotations"), "instances_train2014.json: the list 'annotations' is missing"),
-        (lambda captions, instances: captions.update(images={}), "captions_train2014.json: the list 'images' is missing"),
-        (lambda captions, instances: instances["annotations"][2].pop("area"), "instances_train2014.json: entry 3 of 'annotations' has no 'area'"),
-        (lambda captions, instances: captions["annotations"].append(7), "captions_train2014.json: entry 26 of 'annotations' has no 'id'"),
+        (
+            lambda captions, instances: instances.pop("categories"),
+            "instances_train2014.json: the list 'categories' is missing",
+        ),
+        (
+            lambda captions, instances: instances.pop("annotations"),
+            "instances_train2014.json: the list 'annotations' is missing",
+        ),
+        (
+            lambda captions, instances: captions.update(images={}),
+            "captions_train2014.json: the list 'images' is missing",
+        ),
+        (
+            lambda captions, instances: instances["annotations"][2].pop("area"),
+            "instances_train2014.json: entry 3 of 'annotations' has no 'area'",
+        ),
+        (
+            lambda captions, instances: captions["annotations"].append(7),
+            "captions_train2014.json: entry 26 of 'annotations' has no 'id'",
+        ),
         (
             lambda captions, instances: instances["annotations"][4].update(image_id=999),
             "instances_train2014.json: annotation 4 is of the unknown image 999",
@@ -372,8 +520,14 @@ def test_mistakes_in_coco_are_named(tmp_path, coco):
             lambda captions, instances: captions["annotations"][4].update(image_id=999),
             "captions_train2014.json: annotation 4 is of the unknown image 999",
         ),
-        (lambda captions, instances: captions["images"].append({"id": 10, "file_name": "x.jpg"}), "the images with the id 10 are 2"),
-        (lambda captions, instances: captions["images"].append({**captions["images"][0], "id": 99}), "file_name 'COCO_.*10.jpg' are 2"),
+        (
+            lambda captions, instances: captions["images"].append({"id": 10, "file_name": "x.jpg"}),
+            "the images with the id 10 are 2",
+        ),
+        (
+            lambda captions, instances: captions["images"].append({**captions["images"][0], "id": 99}),
+            "file_name 'COCO_.*10.jpg' are 2",
+        ),
     ],
 )
 def test_lists_of_coco_that_do_not_fit_are_named(tmp_path, coco, change, message):
@@ -393,7 +547,10 @@ def prepare_folder(folder, rows, *more, table="metadata.jsonl"):
 
 
 def photo_rows(**changed):
-    rows = [{"file_name": f"{i}.png", "captions": [f"photo {i}", "a photo"], "label": ["b", "a"] if i % 2 else "a"} for i in range(10)]
+    rows = [
+        {"file_name": f"{i}.png", "captions": [f"photo {i}", "a photo"], "label": ["b", "a"] if i % 2 else "a"}
+        for i in range(10)
+    ]
     return [*rows[:3], {**rows[3], **changed}, *rows[4:]]
 
 
@@ -401,7 +558,12 @@ def test_a_folder_with_jsonl(tmp_path):
     train, test = prepare_folder(tmp_path, photo_rows(label=""), "--test-share", "0.3")
     assert (len(train), len(test)) == (7, 3) and train.features["label"].names == ["a", "b"]
     rows = {row["image_id"]: row for row in [*train, *test]}
-    assert rows["1.png"]["label"] == 1 and rows["1.png"]["labels"] == [1, 0] and rows["3.png"]["label"] == -1 and rows["3.png"]["labels"] == []
+    assert (
+        rows["1.png"]["label"] == 1
+        and rows["1.png"]["labels"] == [1, 0]
+        and rows["3.png"]["label"] == -1
+        and rows["3.png"]["labels"] == []
+    )
 
 
 def test_folders_are_compared_by_what_is_in_them(tmp_path):
@@ -420,7 +582,9 @@ def test_folders_are_compared_by_what_is_in_them(tmp_path):
 
 
 def test_a_folder_with_csv(tmp_path):
-    table = "file_name,caption,label,split\n" + "".join(f'{i}.png,"one, {i}|two",x,{"test" if i < 4 else "train"}\n' for i in range(10))
+    table = "file_name,caption,label,split\n" + "".join(
+        f'{i}.png,"one, {i}|two",x,{"test" if i < 4 else "train"}\n' for i in range(10)
+    )
     train, test = prepare_folder(tmp_path, table, "--caption-separator", "|", table="t.csv")
     assert sorted(test["image_id"]) == ["0.png", "1.png", "2.png", "3.png"] and len(train) == 6
     assert ["one, 2", "two"] in list(test["captions"])
@@ -452,8 +616,14 @@ def test_mistakes_in_a_table_are_named(tmp_path, changed, message):
         (b"file_name,caption,label\n0.png," + b"x" * 200_000 + b",a\n", "row 1 is not CSV .*field larger"),
         (b'file_name,caption,label\n0.png,"one,a\n1.png,two,a\n', "row 1 is not CSV .*unexpected end"),
         (b"file_name,caption,label\n0.png,caf\xe9,a\n", "it is not in UTF-8"),
-        (b"file_name,caption,label,split\n0.png,one,a,train\n1.png,two,a,\n", "row 2 has no 'split' though others have one"),
-        (b"file_name,caption,label,split\n0.png,one,a,train\n0.png,two,a,test\n", "row 2 gives 0.png another 'split' than row 1"),
+        (
+            b"file_name,caption,label,split\n0.png,one,a,train\n1.png,two,a,\n",
+            "row 2 has no 'split' though others have one",
+        ),
+        (
+            b"file_name,caption,label,split\n0.png,one,a,train\n0.png,two,a,test\n",
+            "row 2 gives 0.png another 'split' than row 1",
+        ),
     ],
 )
 def test_mistakes_in_a_csv_are_named(tmp_path, table, message):
@@ -461,11 +631,15 @@ def test_mistakes_in_a_csv_are_named(tmp_path, table, message):
     for i in range(2):
         picture(i).save(tmp_path / f"{i}.png")
     with pytest.raises(SystemExit, match=f"^error: .*t.csv: {message}"):
-        main(["folder", "--images", str(tmp_path), "--table", str(tmp_path / "t.csv"), "--output", str(tmp_path / "own")])
+        main(
+            ["folder", "--images", str(tmp_path), "--table", str(tmp_path / "t.csv"), "--output", str(tmp_path / "own")]
+        )
 
 
 def test_rows_of_one_file_become_one_with_all_captions(tmp_path):
-    table = "file_name,caption,label\n" + "".join(f"{i}.png,caption {k} of {i},{'ab'[i % 2]}\n" for k in range(3) for i in range(10))
+    table = "file_name,caption,label\n" + "".join(
+        f"{i}.png,caption {k} of {i},{'ab'[i % 2]}\n" for k in range(3) for i in range(10)
+    )
     train, test = prepare_folder(tmp_path, table, "--test-share", "0.3", table="t.csv")
     assert (len(train), len(test)) == (7, 3)
     assert {row["image_id"]: row["captions"] for split in (train, test) for row in split} == {
@@ -474,7 +648,9 @@ def test_rows_of_one_file_become_one_with_all_captions(tmp_path):
 
 
 def test_a_column_of_empty_splits_is_none(tmp_path):
-    prepare_folder(tmp_path, "file_name,caption,label,split\n" + "".join(f"{i}.png,one,a,\n" for i in range(10)), table="t.csv")
+    prepare_folder(
+        tmp_path, "file_name,caption,label,split\n" + "".join(f"{i}.png,one,a,\n" for i in range(10)), table="t.csv"
+    )
     assert "0.1 of the rows drawn at random" in (tmp_path / "own" / "README.md").read_text()
 
 

@@ -1,4 +1,5 @@
-"""The scripts as people run them: help, a run from training to a picture, one clear line for each mistake."""
+"""The scripts as people run them: help, a run from training to a picture, one clear line for each
+mistake."""
 
 import os
 import subprocess
@@ -19,11 +20,14 @@ ROOT = Path(__file__).parents[2]
 
 def run(*command, cwd=ROOT):
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, env=environment
+    )
 
 
 @pytest.mark.parametrize(
-    ("script", "first"), [("train", "--"), ("soak", "--"), ("generate", "--"), ("convert_checkpoint", "--"), ("prepare_data", "cub --")]
+    ("script", "first"),
+    [("train", "--"), ("soak", "--"), ("generate", "--"), ("convert_checkpoint", "--"), ("prepare_data", "cub --")],
 )
 def test_help_is_for_newcomers(script, first):
     result = run(f"scripts/{script}.py", "--help")
@@ -53,23 +57,52 @@ def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
         "batch_size": 4,
         "loss_weights": {"d_adv": 1, "g_adv": 1, "supcon": 1},
     }
-    launch = ("-m", "accelerate.commands.launch", "--num_processes", 1, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
+    launch = (
+        "-m",
+        "accelerate.commands.launch",
+        "--num_processes",
+        1,
+        "--num_machines",
+        1,
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    )
     for name, recipe in (("encoders", phase1), ("gan", phase2)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe | every))
-    result = run(*launch, "scripts/train.py", "--recipe", tmp_path / "encoders.yaml", "--output-dir", tmp_path / "encoders")
+    result = run(
+        *launch, "scripts/train.py", "--recipe", tmp_path / "encoders.yaml", "--output-dir", tmp_path / "encoders"
+    )
     assert result.returncode == 0, result.stderr
     result = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan", "steps=2")
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "gan" / "tensorboard").iterdir())
     assert "2/2" in result.stderr and "rows/s" in result.stderr and "supcon" in result.stderr  # the progress bar
     again = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan")
-    assert again.returncode != 0 and again.stderr.strip().splitlines()[-1].startswith("error: ") and "--resume" in again.stderr
+    assert (
+        again.returncode != 0
+        and again.stderr.strip().splitlines()[-1].startswith("error: ")
+        and "--resume" in again.stderr
+    )
     grid = tmp_path / "grid.png"
-    result = run("scripts/generate.py", "--model", tmp_path / "gan" / "model", "--prompt", "a red star", "--images-per-prompt", 2, "--output", grid)
+    result = run(
+        "scripts/generate.py",
+        "--model",
+        tmp_path / "gan" / "model",
+        "--prompt",
+        "a red star",
+        "--images-per-prompt",
+        2,
+        "--output",
+        grid,
+    )
     assert result.returncode == 0, result.stderr
     assert Image.open(grid).width >= 160
     result = run("scripts/generate.py", "--model", tmp_path / "gan" / "model", "--prompt", "zebra")
-    assert result.returncode != 0 and "no word of the prompt 'zebra'" in result.stderr and "Traceback" not in result.stderr
+    assert (
+        result.returncode != 0 and "no word of the prompt 'zebra'" in result.stderr and "Traceback" not in result.stderr
+    )
 
 
 def test_the_benchmark_of_losses_compares_equal_ones():
@@ -84,23 +117,31 @@ def test_attention_is_saved_beside_the_grid(name, tokenizer, tmp_path):
     GANS[name].composite(tiny_config(name, len(tokenizer))).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     prompts = ("--prompt", "a red star", "--prompt", "a blue zebra", "--images-per-prompt", 2)
-    result = run("scripts/generate.py", "--model", tmp_path / "model", *prompts, "--attention", "--output", tmp_path / "grid.png")
+    result = run(
+        "scripts/generate.py", "--model", tmp_path / "model", *prompts, "--attention", "--output", tmp_path / "grid.png"
+    )
     if name == "galip":
         assert result.returncode != 0 and "Traceback" not in result.stderr
         assert result.stderr.strip().splitlines()[-1].startswith("error: GALIPForTextToImage has no attentions")
         assert not list(tmp_path.glob("*.png"))
         return
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [str(tmp_path / file) for file in ("grid.png", "grid-attention-1.png", "grid-attention-2.png")]
+    assert result.stdout.split() == [
+        str(tmp_path / file) for file in ("grid.png", "grid-attention-1.png", "grid-attention-2.png")
+    ]
     grid, *figures = (np.array(Image.open(file)) for file in result.stdout.split())
-    panels = {"attngan": (4, 3), "ssagan": (4, 4)}[name]  # the image and its known words, or its masks of 4, 8 and 16 px
+    panels = {"attngan": (4, 3), "ssagan": (4, 4)}[
+        name
+    ]  # the image and its known words, or its masks of 4, 8 and 16 px
     size = {"attngan": 32, "ssagan": 16}[name]
     in_grid, in_figure = -(-160 // (2 * size)), -(-160 // size)  # enlargement: the grid's cells hold two images each
     for i, (figure, n) in enumerate(zip(figures, panels)):
         assert figure.shape[1] == n * (in_figure * size + MARGIN) + MARGIN
         x = MARGIN + i * (2 * size * in_grid + MARGIN)
         first = grid[MARGIN:, x:][: size * in_grid : in_grid, : size * in_grid : in_grid]
-        assert np.array_equal(figure[MARGIN:, MARGIN:][: size * in_figure : in_figure, : size * in_figure : in_figure], first)
+        assert np.array_equal(
+            figure[MARGIN:, MARGIN:][: size * in_figure : in_figure, : size * in_figure : in_figure], first
+        )
 
 
 @pytest.mark.parametrize(

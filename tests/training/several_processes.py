@@ -1,4 +1,5 @@
-"""A run of the loop in several processes, on a phase of one number: `torchrun several_processes.py FOLDER STEP`, signalled in that step.
+"""A run of the loop in several processes, on a phase of one number: `torchrun several_processes.py
+FOLDER STEP`, signalled in that step.
 
 The folder may depend on the process, as in "run-{rank}".
 """

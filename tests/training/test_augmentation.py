@@ -15,7 +15,9 @@ def test_translation_moves_whole_images_and_fills_with_white():
             (dy, dx)
             for dy in range(-2, 3)
             for dx in range(-2, 3)
-            if torch.equal(result, torch.nn.functional.pad(image, (2, 2, 2, 2), value=FILL)[:, 2 + dy : 18 + dy, 2 + dx : 18 + dx])
+            if torch.equal(
+                result, torch.nn.functional.pad(image, (2, 2, 2, 2), value=FILL)[:, 2 + dy : 18 + dy, 2 + dx : 18 + dx]
+            )
         ]
         assert len(found) == 1
         shifts.update(found)

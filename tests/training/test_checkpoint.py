@@ -73,7 +73,12 @@ def test_a_half_deleted_folder_is_never_taken_for_a_checkpoint(tmp_path):
 def test_a_full_disk_is_one_error_and_leaves_the_old_one(tmp_path, room):
     small, large = ({"step": n, "x": torch.zeros(n, 50_000)} for n in (1, 2))
     save_checkpoint(tmp_path, 1, small, keep=1)
-    with full_disk(room), pytest.raises(OSError, match=r"step-00000002 could not be written: File too large; complete checkpoints are untouched"):
+    with (
+        full_disk(room),
+        pytest.raises(
+            OSError, match=r"step-00000002 could not be written: File too large; complete checkpoints are untouched"
+        ),
+    ):
         save_checkpoint(tmp_path, 2, large, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert torch.equal(load_checkpoint(list_checkpoints(tmp_path)[-1])["x"], small["x"])
@@ -84,7 +89,9 @@ def test_a_full_disk_leaves_the_old_model(tmp_path, encoders):
     before = (tmp_path / "best" / "model.safetensors").read_bytes()
     with full_disk(10_000), pytest.raises(OSError, match="best could not be written: .*File too large"):
         save_model(encoders, tmp_path / "best")
-    assert [path.name for path in tmp_path.iterdir()] == ["best"] and (tmp_path / "best" / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["best"] and (
+        tmp_path / "best" / "model.safetensors"
+    ).read_bytes() == before
 
 
 @contextmanager
@@ -132,7 +139,13 @@ def test_code_in_a_checkpoint_is_refused(tmp_path):
 
 
 def draw():
-    return [random.gauss(0, 1), random.random(), *np.random.standard_normal(3), np.random.rand(), *torch.randn(3).tolist()]
+    return [
+        random.gauss(0, 1),
+        random.random(),
+        *np.random.standard_normal(3),
+        np.random.rand(),
+        *torch.randn(3).tolist(),
+    ]
 
 
 def test_every_random_generator_goes_on_where_it_was(tmp_path):
@@ -154,7 +167,10 @@ def test_random_numbers_of_another_device_are_refused():
     [
         ({"weight": torch.zeros(2, 3)}, "net lacks bias"),
         ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "extra": torch.zeros(1)}, "unknown tensor extra"),
-        ({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, r"net.weight has shape \(2, 4\) there and \(2, 3\) here"),
+        (
+            {"weight": torch.zeros(2, 4), "bias": torch.zeros(2)},
+            r"net.weight has shape \(2, 4\) there and \(2, 3\) here",
+        ),
     ],
 )
 def test_a_checkpoint_of_other_sizes_is_refused_untouched(state, message):

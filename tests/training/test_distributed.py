@@ -1,4 +1,5 @@
-"""Two real processes against one: the same losses and the same gradients, for every network that is trained."""
+"""Two real processes against one: the same losses and the same gradients, for every network that is
+trained."""
 
 import json
 import os
@@ -32,7 +33,12 @@ def launched(tmp_path_factory) -> Path:
         "2",
         str(Path(__file__).parent / "distributed_steps.py"),
     ]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "ACCELERATE_USE_CPU": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder

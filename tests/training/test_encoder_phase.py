@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel
 
+from t2i_supcon.conversion import load_encoders, load_inception_weights
 from t2i_supcon.data import Batch, load_rows
 from t2i_supcon.models import CLIPPairConfig, CLIPPairModel, DAMSMModel
 from t2i_supcon.models.inception import InceptionTrunk
 from t2i_supcon.training import EncoderPhase, train
-from t2i_supcon.training.encoders import load_encoders, load_inception_weights, new_encoders
+from t2i_supcon.training.encoder_phase import new_encoders
 from t2i_supcon.training.recipe import parse_recipe
 
 CLIP_SIZES = {
@@ -37,8 +38,17 @@ def tiny_clip() -> CLIPPairModel:
 def foreign_clip() -> CLIPModel:
     """A CLIP as transformers makes it, with enough blocks for GALIP's features."""
     sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 9, "num_attention_heads": 2}
-    text = {**sizes, "vocab_size": 30, "max_position_embeddings": 12, "eos_token_id": 29, "pad_token_id": 0, "bos_token_id": 28}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 4}, projection_dim=6)).eval()
+    text = {
+        **sizes,
+        "vocab_size": 30,
+        "max_position_embeddings": 12,
+        "eos_token_id": 29,
+        "pad_token_id": 0,
+        "bos_token_id": 28,
+    }
+    return CLIPModel(
+        CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 4}, projection_dim=6)
+    ).eval()
 
 
 @pytest.fixture
@@ -48,7 +58,8 @@ def batch():
 
 
 def test_clip_term_is_the_mean_of_both_views_losses(batch):
-    """Against cross-entropies written out for each view; both rows of a view have other labels, so none is masked."""
+    """Against cross-entropies written out for each view; both rows of a view have other labels, so
+    none is masked."""
     phase = EncoderPhase(recipe_of("clip"), Accelerator(), tiny_clip())
     text, images = phase.model(batch.input_ids, batch.attention_mask, batch.images[-1])
     expected = []
@@ -64,22 +75,35 @@ def test_clip_trains_both_towers_and_the_scale_stays_bounded(batch):
     before = copy.deepcopy(phase.towers.state_dict())
     for _ in range(3):
         phase.train_step(batch)
-    moved = {key.split(".")[0] for key, value in phase.towers.state_dict().items() if not torch.equal(value, before[key])}
+    moved = {
+        key.split(".")[0] for key, value in phase.towers.state_dict().items() if not torch.equal(value, before[key])
+    }
     assert moved == {"text_encoder", "image_encoder", "logit_scale"}
     assert phase.towers.logit_scale <= math.log(100) + 1e-6
 
 
 @pytest.mark.parametrize("model", ["clip", "damsm"])
 def test_a_frozen_trunk_does_not_move(model, batch, encoders):
-    phase = EncoderPhase(recipe_of(model, train_trunk=False), Accelerator(), tiny_clip() if model == "clip" else encoders)
+    phase = EncoderPhase(
+        recipe_of(model, train_trunk=False), Accelerator(), tiny_clip() if model == "clip" else encoders
+    )
     trunk = phase.towers.image_encoder.trunk
     before = copy.deepcopy(dict(trunk.named_parameters()))
-    heads = copy.deepcopy([p for name, p in phase.towers.image_encoder.named_parameters() if "trunk" not in name and "vision" not in name])
+    heads = copy.deepcopy(
+        [p for name, p in phase.towers.image_encoder.named_parameters() if "trunk" not in name and "vision" not in name]
+    )
     phase.train_step(batch)
     assert all(torch.equal(p, before[name]) and p.grad is None for name, p in trunk.named_parameters())
     assert not any(
         torch.equal(*pair)
-        for pair in zip(heads, (p for name, p in phase.towers.image_encoder.named_parameters() if "trunk" not in name and "vision" not in name))
+        for pair in zip(
+            heads,
+            (
+                p
+                for name, p in phase.towers.image_encoder.named_parameters()
+                if "trunk" not in name and "vision" not in name
+            ),
+        )
     )
 
 
@@ -94,9 +118,12 @@ def test_the_trunks_batch_norm_follows_the_recipe(mode, batch, encoders):
 
 
 def test_forgetful_adam_and_exponential_rates(batch, encoders):
-    """Two steps an epoch: the rate is 0.98 as large after each, and a moment counts the steps since the last one."""
+    """Two steps an epoch: the rate is 0.98 as large after each, and a moment counts the steps since
+    the last one."""
     phase = EncoderPhase(
-        recipe_of("damsm", lr_schedule="exponential", lr_decay_every=2, reset_adam_every=2, learning_rate=1e-3), Accelerator(), encoders
+        recipe_of("damsm", lr_schedule="exponential", lr_decay_every=2, reset_adam_every=2, learning_rate=1e-3),
+        Accelerator(),
+        encoders,
     )
     rates, counts = [], []
     for _ in range(5):
@@ -120,7 +147,9 @@ def test_clip_of_transformers_embeds_the_same(tokenizer, tmp_path):
     pixels = torch.randn(2, 3, 16, 16)
     mean, std = (buffer for buffer in (ours.image_encoder.pixel_mean, ours.image_encoder.pixel_std))
     with torch.no_grad():
-        expected = theirs(input_ids=ids, attention_mask=(ids > 0).long(), pixel_values=(pixels * 0.5 + 0.5 - mean) / std)
+        expected = theirs(
+            input_ids=ids, attention_mask=(ids > 0).long(), pixel_values=(pixels * 0.5 + 0.5 - mean) / std
+        )
         text, images = ours(ids, (ids > 0).long(), pixels)
     assert_close(F.normalize(text.sent_emb, dim=1), expected.text_embeds)
     assert_close(F.normalize(images.image_emb, dim=1), expected.image_embeds)
@@ -153,7 +182,9 @@ def test_new_clip_reads_no_more_words_than_the_recipe_says(tiny_data):
 def test_inception_weights_in_torchvisions_names(tmp_path):
     source, target = InceptionTrunk(16), InceptionTrunk(16)
     extras = {"fc.weight": torch.zeros(1000, 128), "AuxLogits.conv0.conv.weight": torch.zeros(1)}
-    torch.save({k: v for k, v in source.state_dict().items() if "num_batches" not in k} | extras, tmp_path / "inception.pth")
+    torch.save(
+        {k: v for k, v in source.state_dict().items() if "num_batches" not in k} | extras, tmp_path / "inception.pth"
+    )
     load_inception_weights(target, str(tmp_path / "inception.pth"))
     assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
     with pytest.raises(FileNotFoundError, match=r"no file .*none.pth; download inception_v3_google"):
@@ -168,7 +199,11 @@ def test_inception_weights_in_torchvisions_names(tmp_path):
 @pytest.mark.parametrize(
     ("model", "changes", "message"),
     [
-        ("damsm", {"loss_weights": {"clip": 1}}, "'clip' is the matching loss of model 'clip', and this model is 'damsm'"),
+        (
+            "damsm",
+            {"loss_weights": {"clip": 1}},
+            "'clip' is the matching loss of model 'clip', and this model is 'damsm'",
+        ),
         ("clip", {"loss_weights": {"supcon": 1}}, "do not fit"),
         ("clip", {"pretrained": "x", "model_config": CLIP_SIZES}, "exclude each other"),
         ("clip", {"inception_weights": "x"}, "trunk of new DAMSM encoders"),

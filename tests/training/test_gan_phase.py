@@ -22,14 +22,22 @@ WEIGHTS = {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supc
 
 def make_phase(encoders, accelerator=None, **changes):
     config = tiny_config("ssagan", encoders.config.text_config.vocab_size)
-    values = {"phase": "gan", "model": "ssagan", "encoders": "given", "batch_size": 4, "loss_weights": WEIGHTS, "magp_step": "joint"}
+    values = {
+        "phase": "gan",
+        "model": "ssagan",
+        "encoders": "given",
+        "batch_size": 4,
+        "loss_weights": WEIGHTS,
+        "magp_step": "joint",
+    }
     gan = GANS["ssagan"]
     networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
     return GANPhase(parse_recipe(values | changes), accelerator or Accelerator(), *networks)
 
 
 def terms_of(values):
-    """Names of the loss terms among what a step returns; statistics and gradient norms have a slash in theirs."""
+    """Names of the loss terms among what a step returns; statistics and gradient norms have a slash
+    in theirs."""
     return {name for name in values if "/" not in name}
 
 
@@ -61,7 +69,8 @@ def test_the_generators_step_leaves_no_gradient_in_the_discriminator(encoders, b
 
 
 def test_joint_and_separate_penalties_agree_before_any_update(encoders, batch):
-    """With learning rates of zero the separate penalty is taken of the same discriminator as the joint one."""
+    """With learning rates of zero the separate penalty is taken of the same discriminator as the
+    joint one."""
     terms = []
     for magp_step in ("joint", "separate"):
         torch.manual_seed(1)
@@ -86,15 +95,23 @@ def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch)
 
 def test_fp16_is_refused_for_the_penalty_alone(encoders):
     fp16 = SimpleNamespace(mixed_precision="fp16")  # a real one needs a GPU
-    with pytest.raises(ValueError, match="fp16 cannot hold the sixth power in the gradient penalty d_magp: train with --mixed-precision bf16 or no"):
+    with pytest.raises(
+        ValueError,
+        match="fp16 cannot hold the sixth power in the gradient penalty d_magp: train with "
+        "--mixed-precision bf16 or no",
+    ):
         make_phase(encoders, accelerator=fp16)
 
 
 def test_the_discriminator_reads_images_in_its_own_layout(encoders, batch):
     phase, seen = make_phase(encoders), []
     phase.discriminator.from_rgb.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
-    phase.train_step(dataclasses.replace(batch, images=tuple(x.contiguous(memory_format=torch.channels_last) for x in batch.images)))
-    assert len(seen) == 3 and all(x.is_contiguous() and y.is_contiguous() for x, y in seen)  # real, generated, and these for the generator
+    phase.train_step(
+        dataclasses.replace(batch, images=tuple(x.contiguous(memory_format=torch.channels_last) for x in batch.images))
+    )
+    assert len(seen) == 3 and all(
+        x.is_contiguous() and y.is_contiguous() for x, y in seen
+    )  # real, generated, and these for the generator
 
 
 def test_the_lazy_penalty_is_weighted_up(encoders, batch):
@@ -134,7 +151,9 @@ def test_absent_weights_leave_their_networks_alone(encoders, batch):
 
 
 def test_missing_encoders_say_what_to_do(tmp_path):
-    recipe = parse_recipe({"phase": "gan", "model": "ssagan", "encoders": str(tmp_path / "none"), "loss_weights": WEIGHTS})
+    recipe = parse_recipe(
+        {"phase": "gan", "model": "ssagan", "encoders": str(tmp_path / "none"), "loss_weights": WEIGHTS}
+    )
     with pytest.raises(ValueError, match="train phase 1 first"):
         GANPhase.from_recipe(recipe, Accelerator(), None, None)
     recipe = parse_recipe({"phase": "gan", "model": "biggan", "encoders": "x", "loss_weights": WEIGHTS})
@@ -145,13 +164,24 @@ def test_missing_encoders_say_what_to_do(tmp_path):
 def galip_recipe(folder, **changes):
     architecture = {key: value for key, value in TINY["galip"].items() if key != "image_config"}
     weights = {"d_adv": 1, "d_magp": 1, "g_adv": 1, "clip_sim": 4, "supcon": 0.1}
-    values = {"phase": "gan", "model": "galip", "model_config": architecture, "encoders": str(folder), "batch_size": 4, "loss_weights": weights}
+    values = {
+        "phase": "gan",
+        "model": "galip",
+        "model_config": architecture,
+        "encoders": str(folder),
+        "batch_size": 4,
+        "loss_weights": weights,
+    }
     return parse_recipe(values | changes)
 
 
 @pytest.fixture
 def clip_folder(tokenizer, tmp_path):
-    pair = CLIPPairModel(CLIPPairConfig(text_config=tiny_text("galip", len(tokenizer)), image_config={**TINY_CLIP_IMAGE, "rescale_twice": True}))
+    pair = CLIPPairModel(
+        CLIPPairConfig(
+            text_config=tiny_text("galip", len(tokenizer)), image_config={**TINY_CLIP_IMAGE, "rescale_twice": True}
+        )
+    )
     pair.save_pretrained(tmp_path / "clip")
     tokenizer.save_pretrained(tmp_path / "clip")
     return tmp_path / "clip"
@@ -166,7 +196,9 @@ def test_galip_is_built_around_clip_trained_and_saved_whole(clip_folder, batch, 
     passes = []
     phase.image_encoder.register_forward_hook(lambda *_: passes.append(1))
     assert terms_of(phase.train_step(batch)) == recipe.loss_weights.keys()
-    assert len(passes) == (3 if augmentation else 2)  # real images, fakes, and fakes once more where the discriminator saw them augmented
+    assert len(passes) == (
+        3 if augmentation else 2
+    )  # real images, fakes, and fakes once more where the discriminator saw them augmented
     for module, old in zip((phase.generator, phase.discriminator), before):
         assert any(not torch.equal(value, old[key]) for key, value in module.state_dict().items())
     source = CLIPPairModel.from_pretrained(clip_folder).image_encoder.vision.state_dict()
@@ -175,7 +207,9 @@ def test_galip_is_built_around_clip_trained_and_saved_whole(clip_folder, batch, 
     assert not any(info.values()), info
     assert saved.config.image_config.rescale_twice
     assert all(torch.equal(value, source[key]) for key, value in saved.generator.vision.state_dict().items())
-    assert all(torch.equal(value, phase.ema.module.state_dict()[key]) for key, value in saved.generator.state_dict().items())
+    assert all(
+        torch.equal(value, phase.ema.module.state_dict()[key]) for key, value in saved.generator.state_dict().items()
+    )
 
 
 def test_encoders_of_another_kind_are_refused(encoders, tokenizer, tmp_path):
@@ -184,12 +218,16 @@ def test_encoders_of_another_kind_are_refused(encoders, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="galip needs a CLIPTextEncoder, found a DAMSMTextEncoder"):
         GANPhase.from_recipe(galip_recipe(tmp_path), Accelerator(), None, None)
     with pytest.raises(ValueError, match="model_config.image_config comes from the encoders"):
-        GANPhase.from_recipe(galip_recipe(tmp_path, model_config={"image_config": TINY_CLIP_IMAGE}), Accelerator(), None, None)
+        GANPhase.from_recipe(
+            galip_recipe(tmp_path, model_config={"image_config": TINY_CLIP_IMAGE}), Accelerator(), None, None
+        )
 
 
 def test_words_need_an_encoder_of_regions(clip_folder, batch, tiny_data):
     rows = load_rows(str(tiny_data), "train")
-    phase = GANPhase.from_recipe(galip_recipe(clip_folder, loss_weights={"d_adv": 1, "words": 1}), Accelerator(), rows, rows)
+    phase = GANPhase.from_recipe(
+        galip_recipe(clip_folder, loss_weights={"d_adv": 1, "words": 1}), Accelerator(), rows, rows
+    )
     with pytest.raises(ValueError, match="embeds no regions"):
         phase.train_step(batch)
 
@@ -199,7 +237,14 @@ STACKED = {"d_adv": 1, "g_adv": 1, "g_kl": 1, "words": 0.1, "sent": 0.1, "supcon
 
 def make_stacked_phase(encoders, model, **changes):
     config = tiny_config(model, encoders.config.text_config.vocab_size)
-    values = {"phase": "gan", "model": model, "encoders": "given", "batch_size": 4, "loss_weights": STACKED, "augmentation": ["translation"]}
+    values = {
+        "phase": "gan",
+        "model": model,
+        "encoders": "given",
+        "batch_size": 4,
+        "loss_weights": STACKED,
+        "augmentation": ["translation"],
+    }
     gan = GANS[model]
     networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
     return GANPhase(parse_recipe(values | changes), Accelerator(), *networks)
@@ -213,7 +258,11 @@ def stacked_batch(batch):
 @pytest.mark.parametrize("model", ["attngan", "dmgan"])
 def test_every_network_of_a_stacked_gan_moves(encoders, stacked_batch, model):
     phase = make_stacked_phase(encoders, model)
-    parameters = [(name, p, p.detach().clone()) for m in (phase.generator, phase.discriminator) for name, p in m.named_parameters()]
+    parameters = [
+        (name, p, p.detach().clone())
+        for m in (phase.generator, phase.discriminator)
+        for name, p in m.named_parameters()
+    ]
     assert terms_of(phase.train_step(stacked_batch)) == STACKED.keys()
     still = [name for name, p, before in parameters if torch.equal(p, before)]
     assert not still

@@ -1,4 +1,5 @@
-"""Whole runs on a tiny dataset: what they leave behind, and that a stopped run goes on as if it had not been."""
+"""Whole runs on a tiny dataset: what they leave behind, and that a stopped run goes on as if it had
+not been."""
 
 import json
 import os
@@ -89,7 +90,10 @@ def assert_same_run(*folders, steps=7):
     for state in (a, b):
         state.pop("window")  # holds seconds; its sums are in the log
     assert a["step"] == steps and states_equal(a, b)
-    plain = [[{name: value for name, value in e.items() if name != "rows_per_second"} for e in entries(folder)] for folder in folders]
+    plain = [
+        [{name: value for name, value in e.items() if name != "rows_per_second"} for e in entries(folder)]
+        for folder in folders
+    ]
     assert plain[0] == plain[1]
 
 
@@ -109,7 +113,11 @@ def wait_for_step(process, folder, step):
 
 
 def complete_entries(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        json.loads(line)
+        for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
 
 
 def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, capsys):
@@ -117,7 +125,10 @@ def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, 
     train(recipe, tmp_path / "phase2")
     printed = capsys.readouterr().out
     assert "not FID" in printed and "chance" in printed and str(tmp_path / "phase2" / "model") in printed
-    for folder, terms in ((phase1, {"words", "sent", "supcon"}), (tmp_path / "phase2", {"d_adv", "d_magp", "g_adv", "words", "sent", "supcon"})):
+    for folder, terms in (
+        (phase1, {"words", "sent", "supcon"}),
+        (tmp_path / "phase2", {"d_adv", "d_magp", "g_adv", "words", "sent", "supcon"}),
+    ):
         logged = entries(folder)
         assert [e["step"] for e in logged if "words" in e] == [2, 4, 6, 7]
         assert [e["step"] for e in logged if "eval/recall@1" in e] == [0, 4, 7]
@@ -133,7 +144,12 @@ def test_both_phases_leave_everything_they_promise(tiny_data, phase1, tmp_path, 
     checkpoint = load_checkpoint(list_checkpoints(tmp_path / "phase2" / "checkpoints")[-1])
     for name, value in checkpoint["phase"]["modules"]["ema"].items():
         assert torch.equal(value, model.generator.state_dict()[name])
-    assert model.generate(tokenizer(["a red star"], return_tensors="pt")["input_ids"]).images[-1].shape == (1, 3, 16, 16)
+    assert model.generate(tokenizer(["a red star"], return_tensors="pt")["input_ids"]).images[-1].shape == (
+        1,
+        3,
+        16,
+        16,
+    )
     with pytest.raises(FileExistsError, match="--resume"):
         train(recipe, tmp_path / "phase2")
 
@@ -183,18 +199,28 @@ def test_the_scale_of_fp16_gradients_and_skipped_updates_are_logged():
     class Skipping(torch.optim.SGD):
         step_was_skipped = True
 
-    accelerator = SimpleNamespace(scaler=torch.amp.GradScaler("cpu", init_scale=8.0), unscale_gradients=lambda optimizer: None)
+    accelerator = SimpleNamespace(
+        scaler=torch.amp.GradScaler("cpu", init_scale=8.0), unscale_gradients=lambda optimizer: None
+    )
     weight = torch.nn.Parameter(torch.ones(1))
     (weight * float("inf")).backward()
     accelerator.scaler.scale(torch.zeros(1))
     values = take_step(accelerator, Skipping([weight]), {"words": torch.tensor(1.0)}, "encoders", 0)
-    assert values["stats/gradient_scale"] == 8 and values["stats/skipped_encoders"] == 1 and values["grad_norm/encoders"].isinf()
+    assert (
+        values["stats/gradient_scale"] == 8
+        and values["stats/skipped_encoders"] == 1
+        and values["grad_norm/encoders"].isinf()
+    )
 
 
 def test_resume_with_other_sizes_is_refused(tiny_data, phase1):
-    bigger = encoder_recipe(tiny_data, model_config={"text_config": {**TINY_TEXT, "embedding_dim": 9}, "image_config": TINY_IMAGE})
+    bigger = encoder_recipe(
+        tiny_data, model_config={"text_config": {**TINY_TEXT, "embedding_dim": 9}, "image_config": TINY_IMAGE}
+    )
     before = sorted(path.name for path in (phase1 / "checkpoints").iterdir())
-    with pytest.raises(ValueError, match=r"model.text_encoder.embedding.weight has shape \(\d+, 7\) there and \(\d+, 9\) here"):
+    with pytest.raises(
+        ValueError, match=r"model.text_encoder.embedding.weight has shape \(\d+, 7\) there and \(\d+, 9\) here"
+    ):
         train(bigger, phase1, resume=True)
     assert sorted(path.name for path in (phase1 / "checkpoints").iterdir()) == before
 
@@ -208,7 +234,9 @@ def test_resume_with_another_number_of_processes_is_refused(tiny_data, phase1):
 
 
 def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tiny_data, tmp_path):
-    recipe = encoder_recipe(tiny_data, steps=3000, log_every=1, checkpoint_every=3000, sample_every=9999, eval_every=9999)
+    recipe = encoder_recipe(
+        tiny_data, steps=3000, log_every=1, checkpoint_every=3000, sample_every=9999, eval_every=9999
+    )
     recipe = replace(recipe, data=replace(recipe.data, workers=1))
     process = start(recipe, tmp_path / "run", "--tracker", "none")
     wait_for_step(process, tmp_path / "run", 2)
@@ -216,7 +244,10 @@ def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tiny_data, tmp_path)
     out, errors = process.communicate()
     assert process.returncode == 143, errors
     stopped = newest(tmp_path / "run")["step"]
-    assert f"stopped by SIGTERM after step {stopped:,} of 3,000; the same command with --resume goes on from {tmp_path / 'run'}" in out
+    assert (
+        f"stopped by SIGTERM after step {stopped:,} of 3,000; the same command with --resume goes on from "
+        f"{tmp_path / 'run'}" in out
+    )
     assert "Traceback" not in errors
     train(recipe, tmp_path / "run", resume=True, max_steps=3)
     train(recipe, tmp_path / "whole", max_steps=stopped + 3)
@@ -224,7 +255,9 @@ def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tiny_data, tmp_path)
 
 
 def test_killed_at_random_it_goes_on_from_a_complete_checkpoint(tiny_data, tmp_path):
-    recipe = encoder_recipe(tiny_data, steps=3000, log_every=1, checkpoint_every=1, keep_checkpoints=2, sample_every=5, eval_every=5)
+    recipe = encoder_recipe(
+        tiny_data, steps=3000, log_every=1, checkpoint_every=1, keep_checkpoints=2, sample_every=5, eval_every=5
+    )
     chance, folder, reached = random.Random(0), tmp_path / "run", 0
     for _ in range(3):
         process = start(recipe, folder, "--resume", "--tracker", "none")
@@ -244,7 +277,10 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(tiny_data, t
     recipe = encoder_recipe(tiny_data, best_metric=None)
     train(recipe, tmp_path / "run", max_steps=4)
     before = (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.pt").read_bytes()
-    with full_disk(len(before) // 2), pytest.raises(OSError, match="step-00000006 could not be written: File too large"):
+    with (
+        full_disk(len(before) // 2),
+        pytest.raises(OSError, match="step-00000006 could not be written: File too large"),
+    ):
         train(recipe, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.pt").read_bytes() == before
     with open(tmp_path / "run" / "metrics.jsonl", "a") as log:
@@ -255,13 +291,19 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(tiny_data, t
 
 
 @pytest.mark.parametrize(
-    ("room", "tracker", "named"), [(3, None, "recipe.yaml"), (1_500, None, "metrics.jsonl"), (1_500, "tensorboard", "(metrics.jsonl|tensorboard)")]
+    ("room", "tracker", "named"),
+    [(3, None, "recipe.yaml"), (1_500, None, "metrics.jsonl"), (1_500, "tensorboard", "(metrics.jsonl|tensorboard)")],
 )
 def test_a_full_disk_is_named_by_whatever_is_written(tiny_data, tmp_path, capfd, room, tracker, named):
     recipe = encoder_recipe(tiny_data, log_every=1, sample_every=99, eval_every=99, checkpoint_every=99)
     train(recipe, tmp_path / "first", max_steps=1)  # writes what is kept of the data
     capfd.readouterr()
-    with full_disk(room), pytest.raises(OSError, match=f"{named} could not be written: File too large; complete checkpoints are untouched"):
+    with (
+        full_disk(room),
+        pytest.raises(
+            OSError, match=f"{named} could not be written: File too large; complete checkpoints are untouched"
+        ),
+    ):
         train(recipe, tmp_path / "run", tracker=tracker)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -322,7 +364,10 @@ def test_a_run_in_pieces_equals_one_never_stopped(tiny_data, phase1, tmp_path, c
         capsys.readouterr()
         train(recipe, tmp_path / "pieces", resume=True, max_steps=part)
         if part < 9:
-            assert f"stopped after step {newest(tmp_path / 'pieces')['step']} of 7; the same command with --resume" in capsys.readouterr().out
+            assert (
+                f"stopped after step {newest(tmp_path / 'pieces')['step']} of 7; the same command with --resume"
+                in capsys.readouterr().out
+            )
     assert_same_run(tmp_path / "whole", tmp_path / "pieces")
 
 
@@ -339,7 +384,10 @@ def test_processes_that_find_different_checkpoints_say_so(tmp_path):
     save_checkpoint(tmp_path / "run-0" / "checkpoints", 4, {"step": 4}, keep=1)
     refused = launch(tmp_path / "run-{rank}", "0")
     assert refused.returncode != 0
-    assert "the processes find different checkpoints" in refused.stderr and "step-00000004, None): give all machines one shared" in refused.stderr
+    assert (
+        "the processes find different checkpoints" in refused.stderr
+        and "step-00000004, None): give all machines one shared" in refused.stderr
+    )
 
 
 def test_several_processes_stop_at_the_same_step_and_go_on(tmp_path):
@@ -370,14 +418,18 @@ def test_what_a_stopped_run_owed_its_last_step_is_made_up_for(tiny_data, tmp_pat
 
 @pytest.mark.parametrize(("metric", "better"), [("recall@10", max), ("frechet_encoder", min), (None, None)])
 def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, capsys, metric, better):
-    recipe = gan_recipe(tiny_data, phase1 / "model", best_metric=metric, eval_every=1, checkpoint_every=1, generator_learning_rate=0.03)
+    recipe = gan_recipe(
+        tiny_data, phase1 / "model", best_metric=metric, eval_every=1, checkpoint_every=1, generator_learning_rate=0.03
+    )
     capsys.readouterr()
     train(recipe, tmp_path / "run")
     printed, best = capsys.readouterr().out, tmp_path / "run" / "best"
     if metric is None:
         assert not best.exists() and "\nbest" not in printed
         return
-    values = {e["step"]: e[f"eval/{metric}"] for e in entries(tmp_path / "run") if e["step"] > 0 and f"eval/{metric}" in e}
+    values = {
+        e["step"]: e[f"eval/{metric}"] for e in entries(tmp_path / "run") if e["step"] > 0 and f"eval/{metric}" in e
+    }
     step = better(values, key=values.get)
     assert len(set(values.values())) > 1, values
     assert f"{best} (step {step}: {metric} {values[step]:.4g})" in printed
@@ -389,7 +441,11 @@ def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, capsys, m
 def test_looking_at_a_run_does_not_change_it(tiny_data, phase1, tmp_path):
     seldom = gan_recipe(tiny_data, phase1 / "model", best_metric=None, sample_every=99, eval_every=99, log_every=99)
     train(seldom, tmp_path / "seldom")
-    train(replace(seldom, best_metric="recall@1", sample_every=1, eval_every=1, log_every=1), tmp_path / "often", tracker="tensorboard")
+    train(
+        replace(seldom, best_metric="recall@1", sample_every=1, eval_every=1, log_every=1),
+        tmp_path / "often",
+        tracker="tensorboard",
+    )
     a, b = (newest(tmp_path / run) for run in ("seldom", "often"))
     assert states_equal(a["phase"], b["phase"]) and states_equal(a["rng"], b["rng"])
 
@@ -403,7 +459,9 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_data, tmp_pat
         return found | {"words": found["words"] * float("nan")} if next(calls) == 4 else found
 
     monkeypatch.setattr("t2i_supcon.training.encoder_phase.matching_terms", spoilt)
-    with pytest.raises(FloatingPointError, match="step 4: words is nan; .*step-00000003 is from before: --resume goes on there"):
+    with pytest.raises(
+        FloatingPointError, match="step 4: words is nan; .*step-00000003 is from before: --resume goes on there"
+    ):
         train(recipe, tmp_path / "run")
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
     monkeypatch.undo()
@@ -418,7 +476,9 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_data, tmp_path, monkey
         return {"words": torch.tensor(1.0)}
 
     monkeypatch.setattr("t2i_supcon.training.EncoderPhase.train_step", ruin)
-    with pytest.raises(FloatingPointError, match="weights of text_encoder are not finite after step 3. there is no checkpoint yet"):
+    with pytest.raises(
+        FloatingPointError, match="weights of text_encoder are not finite after step 3. there is no checkpoint yet"
+    ):
         train(encoder_recipe(tiny_data), tmp_path / "run")
 
 
@@ -429,10 +489,15 @@ def test_tensorboard_shows_what_the_log_holds(tiny_data, tmp_path):
     assert [image.step for image in shown.Images("samples")] == [4, 7]
     for name in ("words", "supcon", "rows_per_second", "eval/recall@1"):
         logged = [(e["step"], e[name]) for e in entries(tmp_path / "run") if name in e]
-        assert [(e.step, e.value) for e in shown.Scalars(name)] == [(step, pytest.approx(value)) for step, value in logged]
+        assert [(e.step, e.value) for e in shown.Scalars(name)] == [
+            (step, pytest.approx(value)) for step, value in logged
+        ]
 
 
-@pytest.mark.parametrize(("name", "message"), [("wandb", "'wandb' is not installed: pip install wandb"), ("tensorbord", "'tensorbord' is unknown")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("wandb", "'wandb' is not installed: pip install wandb"), ("tensorbord", "'tensorbord' is unknown")],
+)
 def test_trackers_that_cannot_be_used_are_refused(tiny_data, tmp_path, monkeypatch, name, message):
     monkeypatch.setattr("t2i_supcon.training.log.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
     with pytest.raises(ValueError, match=f"tracker {message}.*; installed: tensorboard"):
@@ -446,7 +511,10 @@ def test_a_recipe_that_ends_before_the_checkpoint_is_refused(tiny_data, phase1):
 
 
 def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):
-    train(encoder_recipe(tiny_data, sampling="independent", loss_weights={"words": 1, "sent": 1}, steps=2), tmp_path / "run")
+    train(
+        encoder_recipe(tiny_data, sampling="independent", loss_weights={"words": 1, "sent": 1}, steps=2),
+        tmp_path / "run",
+    )
     assert not any("supcon" in e for e in entries(tmp_path / "run"))
 
 
@@ -456,7 +524,9 @@ def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path, t
     good = encoder_recipe(tmp_path / "bad", steps=3, batch_size=4)
     train(good, tmp_path / "run")
     write_dataset(tmp_path / "bad", [0] * 8, images=[b"broken"] * 8)
-    with pytest.raises(BrokenRowError, match=r"train-00000-of-00001.parquet, row \d: train-\d: the image cannot be decoded"):
+    with pytest.raises(
+        BrokenRowError, match=r"train-00000-of-00001.parquet, row \d: train-\d: the image cannot be decoded"
+    ):
         train(encoder_recipe(tmp_path / "bad", steps=9, batch_size=4), tmp_path / "run", resume=True)
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
 
@@ -475,19 +545,25 @@ def test_broken_rows_within_the_share_stop_neither_training_nor_evaluations(tmp_
     train(replace(recipe, data=replace(recipe.data, max_broken_share=0.1, streaming=True)), tmp_path / "phase2")
     for folder in ("phase1", "phase2"):
         assert {"eval/recall@1", "step"} <= entries(tmp_path / folder)[-1].keys()
-    with pytest.raises(BrokenRowError, match=r"test-00000-of-00001.parquet, row 9 \(test-9\): no word of its 1 captions"):
+    with pytest.raises(
+        BrokenRowError, match=r"test-00000-of-00001.parquet, row 9 \(test-9\): no word of its 1 captions"
+    ):
         train(encoder_recipe(tmp_path / "data", steps=1), tmp_path / "strict")
 
 
 def test_the_learning_rate_follows_the_schedule(tiny_data, phase1):
-    rates = [load_checkpoint(path)["phase"]["schedule"]["_last_lr"][0] for path in list_checkpoints(phase1 / "checkpoints")]
+    rates = [
+        load_checkpoint(path)["phase"]["schedule"]["_last_lr"][0] for path in list_checkpoints(phase1 / "checkpoints")
+    ]
     half = (1 + torch.cos(torch.tensor(torch.pi * 3 / 7))) / 2
     assert rates[0] == pytest.approx(2e-3 * float(half)) and rates[-1] == pytest.approx(0, abs=1e-12)
 
 
 def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):
     train(encoder_recipe(tiny_data, train_trunk=False), tmp_path / "run")
-    first, last = (load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[i])["phase"]["model"] for i in (0, -1))
+    first, last = (
+        load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[i])["phase"]["model"] for i in (0, -1)
+    )
     changed = [key for key in first if key.endswith("weight") and not torch.equal(first[key], last[key])]
     moved = {re.sub(r"\..*", "", key.removeprefix("image_encoder.")) for key in changed}
     assert moved == {"text_encoder", "region_head", "image_head"}
@@ -533,8 +609,16 @@ def test_a_dataset_with_columns_of_its_own_trains_without_preparation(tmp_path, 
         with open(tmp_path / "own" / split / "metadata.jsonl", "w") as table:
             for i in range(n):
                 picture(i).save(tmp_path / "own" / split / f"{i}.png")
-                table.write(json.dumps({"file_name": f"{i}.png", "text": CAPTIONS[i % 4], "kinds": ["abc"[i % 3], "d"]}) + "\n")
-    data = {"name": str(tmp_path / "own"), "caption_column": "text", "label_column": None, "labels_column": "kinds", "streaming": streaming}
+                table.write(
+                    json.dumps({"file_name": f"{i}.png", "text": CAPTIONS[i % 4], "kinds": ["abc"[i % 3], "d"]}) + "\n"
+                )
+    data = {
+        "name": str(tmp_path / "own"),
+        "caption_column": "text",
+        "label_column": None,
+        "labels_column": "kinds",
+        "streaming": streaming,
+    }
     recipe = encoder_recipe("", data=data, positives="jaccard", steps=4, eval_rows=100)
     train(recipe, tmp_path / "run")
     assert entries(tmp_path / "run")[-2]["supcon"] > 0
@@ -545,7 +629,10 @@ def test_a_dataset_with_columns_of_its_own_trains_without_preparation(tmp_path, 
 
 def test_pairs_need_labels(tmp_path, tiny_data):
     with pytest.raises(ValueError, match="no labels to pair on: name their column in data.label_column"):
-        train(encoder_recipe(tiny_data, data={"name": str(tiny_data), "label_column": None, "labels_column": None}), tmp_path / "run")
+        train(
+            encoder_recipe(tiny_data, data={"name": str(tiny_data), "label_column": None, "labels_column": None}),
+            tmp_path / "run",
+        )
 
 
 def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_path, capsys):
@@ -557,8 +644,14 @@ def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_
     state = newest(tmp_path / "run")["phase"]
     encoders = DAMSMModel.from_pretrained(phase1 / "model")
     frozen = [*encoders.text_encoder.state_dict().values(), *encoders.image_encoder.state_dict().values()]
-    weights = sum(x.nbytes for x in frozen) + sum(x.nbytes for module in state["modules"].values() for x in module.values())
-    moments = sum(x.nbytes for adam in state["optimizers"] for own in adam["state"].values() for x in own.values() if x.ndim)
-    held = f"weights {weights / 2**20:,.1f} + gradients {moments / 2 / 2**20:,.1f} + Adam's moments {moments / 2**20:,.1f}"
+    weights = sum(x.nbytes for x in frozen) + sum(
+        x.nbytes for module in state["modules"].values() for x in module.values()
+    )
+    moments = sum(
+        x.nbytes for adam in state["optimizers"] for own in adam["state"].values() for x in own.values() if x.ndim
+    )
+    held = (
+        f"weights {weights / 2**20:,.1f} + gradients {moments / 2 / 2**20:,.1f} + Adam's moments {moments / 2**20:,.1f}"
+    )
     assert moments > 2 * 2**20
     assert f"memory of each process: {(weights + 1.5 * moments) / 2**20:,.1f} MiB = {held}" in printed

@@ -1,4 +1,5 @@
-"""What both phases promise of a step: micro-batches, clipping, and that nothing is updated by what is not finite."""
+"""What both phases promise of a step: micro-batches, clipping, and that nothing is updated by what
+is not finite."""
 
 import copy
 from functools import partial, partialmethod
@@ -14,7 +15,7 @@ from torch.testing import assert_close
 from t2i_supcon.data import Batch
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel
 from t2i_supcon.training import EncoderPhase, GANPhase
-from t2i_supcon.training.optimisation import prepare_network
+from t2i_supcon.training.distributed import prepare_network
 from t2i_supcon.training.recipe import parse_recipe
 
 WEIGHTS = {
@@ -34,21 +35,42 @@ def gan_phase(encoders, name="ssagan", accumulation=1, **changes) -> GANPhase:
     torch.manual_seed(1)
     encoders = tiny_clip() if name == "galip" else encoders
     config = tiny_config(name, encoders.config.text_config.vocab_size)
-    recipe = parse_recipe({"phase": "gan", "model": name, "encoders": "given", "batch_size": 4, "loss_weights": WEIGHTS[name]} | changes)
-    networks = GANS[name].generator(config), GANS[name].discriminator(config), encoders.text_encoder, encoders.image_encoder
+    recipe = parse_recipe(
+        {"phase": "gan", "model": name, "encoders": "given", "batch_size": 4, "loss_weights": WEIGHTS[name]} | changes
+    )
+    networks = (
+        GANS[name].generator(config),
+        GANS[name].discriminator(config),
+        encoders.text_encoder,
+        encoders.image_encoder,
+    )
     return GANPhase(recipe, Accelerator(gradient_accumulation_steps=accumulation), *networks)
 
 
 def encoder_phase(model, accumulation=1, **changes) -> EncoderPhase:
     name = "clip" if isinstance(model, CLIPPairModel) else "damsm"
     weights = {"clip": 1, "supcon": 1} if name == "clip" else {"words": 1, "sent": 1}
-    values = {"phase": "encoders", "model": name, "batch_size": 4, "image_size": 16, "loss_weights": weights, "text_grad_clip": None}
+    values = {
+        "phase": "encoders",
+        "model": name,
+        "batch_size": 4,
+        "image_size": 16,
+        "loss_weights": weights,
+        "text_grad_clip": None,
+    }
     return EncoderPhase(parse_recipe(values | changes), Accelerator(gradient_accumulation_steps=accumulation), model)
 
 
 def make_batch(sizes=(16,)) -> Batch:
     ids = torch.randint(1, 9, (4, 3))
-    return Batch(tuple(torch.rand(4, 3, s, s) * 2 - 1 for s in sizes), ids, torch.ones_like(ids), torch.tensor([0, 1, 0, 1]), ("",) * 4, 2)
+    return Batch(
+        tuple(torch.rand(4, 3, s, s) * 2 - 1 for s in sizes),
+        ids,
+        torch.ones_like(ids),
+        torch.tensor([0, 1, 0, 1]),
+        ("",) * 4,
+        2,
+    )
 
 
 def gradients(network):
@@ -65,7 +87,8 @@ def equal_states(a, b):
 
 @pytest.mark.parametrize("magp_step", ["separate", "joint"])
 def test_gradients_of_micro_batches_are_averaged(gan_name, magp_step, encoders):
-    """At learning rates of zero, steps with one batch each meet the same networks, and their gradients can be averaged by hand."""
+    """At learning rates of zero, steps with one batch each meet the same networks, and their
+    gradients can be averaged by hand."""
     batches = [make_batch(tiny_config(gan_name).image_sizes) for _ in range(2)]
     alone = gan_phase(encoders, gan_name, magp_step=magp_step, **STILL)
     torch.manual_seed(2)
@@ -112,7 +135,9 @@ def test_averages_schedules_and_steps_advance_once_per_step(encoders):
     phase.train_step(*(make_batch() for _ in range(3)))
     assert phase.steps_taken == 1 and [schedule.last_epoch for schedule in phase.schedules] == [1, 1]
     for optimizer in (phase.g_optimizer, phase.d_optimizer):
-        assert {int(state["step"]) for state in optimizer.state.values()} == ({1} if optimizer is phase.g_optimizer else {2})  # its penalty's too
+        assert {int(state["step"]) for state in optimizer.state.values()} == (
+            {1} if optimizer is phase.g_optimizer else {2}
+        )  # its penalty's too
     for name, averaged in phase.ema.module.named_parameters():
         assert_close(averaged, (start[name] + dict(phase.generator.named_parameters())[name]) / 2)
 
@@ -128,7 +153,7 @@ def test_launches_that_would_train_something_else_are_refused(kind, processes, e
     """What such a launch makes of the accelerator, without the machines for it."""
     launched = SimpleNamespace(distributed_type=kind, num_processes=processes)
     with pytest.raises(ValueError, match=f"launched as {kind.value}; every process trains whole networks here"):
-        prepare_network(encoders, launched, parse_recipe({"phase": "encoders", "loss_weights": {"words": 1}}))
+        prepare_network(encoders, launched, sync_batch_norm=True)
 
 
 def joint_norm(parameters):
@@ -194,16 +219,21 @@ def test_logits_and_contrast_are_told(encoders):
 
 
 def test_compiled_networks_take_the_same_step(encoders, monkeypatch):
-    """Traced and differentiated as always; only the generation of machine code, minutes long, is left out."""
+    """Traced and differentiated as always; only the generation of machine code, minutes long, is
+    left out."""
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
     batch, steps = make_batch(), []
     for compiled in (False, True):
         phase = gan_phase(encoders, compile=compiled, ema_decay=0.5, loss_weights={"d_adv": 1, "g_adv": 1})
         torch.manual_seed(2)
         values = phase.train_step(batch)
-        steps.append((values, gradients(phase.generator), gradients(phase.discriminator), phase.ema.module.state_dict()))
+        steps.append(
+            (values, gradients(phase.generator), gradients(phase.discriminator), phase.ema.module.state_dict())
+        )
     for eager, fast in zip(*steps):
         assert eager.keys() == fast.keys()
         for name, value in eager.items():
             assert_close(fast[name], value, rtol=1e-3, atol=1e-4)
-    assert gan_phase(encoders, compile=True).discriminator._compiled_call_impl is None  # its penalty needs a second derivative
+    assert (
+        gan_phase(encoders, compile=True).discriminator._compiled_call_impl is None
+    )  # its penalty needs a second derivative

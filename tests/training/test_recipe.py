@@ -10,7 +10,7 @@ import yaml
 
 from t2i_supcon.models import GANS
 from t2i_supcon.training import EncoderRecipe, GANRecipe, load_recipe
-from t2i_supcon.training.encoders import ENCODERS
+from t2i_supcon.training.encoder_phase import ENCODERS
 from t2i_supcon.training.recipe import DataRecipe, build_model_config, parse_recipe, recipe_values
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,14 @@ def test_shipped_recipes_build(name):
     with torch.device("meta"):  # sizes without memory
         if recipe.phase == "gan":
             gan = GANS[recipe.model]
-            config = build_model_config(gan.config, recipe.model_config, **ENCODER_SIZES.get(name.removesuffix("-baseline"), {}))
-            assert config.image_sizes[-1] >= 64 and gan.generator(config).num_parameters() and gan.discriminator(config).num_parameters()
+            config = build_model_config(
+                gan.config, recipe.model_config, **ENCODER_SIZES.get(name.removesuffix("-baseline"), {})
+            )
+            assert (
+                config.image_sizes[-1] >= 64
+                and gan.generator(config).num_parameters()
+                and gan.discriminator(config).num_parameters()
+            )
         else:
             config_class, model_class = ENCODERS[recipe.model]
             assert model_class(build_model_config(config_class, recipe.model_config)).num_parameters()
@@ -61,7 +67,9 @@ def test_a_baseline_differs_in_method_only(name):
     assert "supcon" in full["loss_weights"] and full["sampling"] == "pairs"
     assert full["loss_weights"].pop("supcon") > 0
     if "encoders" in full:
-        frozen_clip = full["model"] == "galip" and not name.endswith("emoji")  # the authors trained around OpenAI's CLIP as it is
+        frozen_clip = full["model"] == "galip" and not name.endswith(
+            "emoji"
+        )  # the authors trained around OpenAI's CLIP as it is
         ours = full.pop("encoders").replace("/model", "-baseline/model")
         assert baseline.pop("encoders") == ("openai/clip-vit-base-patch32" if frozen_clip else ours)
     assert baseline == full | {"sampling": "independent"}
@@ -73,7 +81,9 @@ def test_values_are_read_as_people_write_them(tmp_path):
     (tmp_path / "other.yaml").write_text("phase: encoders\nloss_weights: {sent: 1, supcon: 3}\nbetas: [0, 1e-1]\n")
     recipe = load_recipe(str(path), overrides=["steps=7", "data.max_words=4", "loss_weights.sent=0.5"])
     assert isinstance(recipe, EncoderRecipe)
-    assert recipe.learning_rate == 2e-4 and recipe.betas == (0.0, 0.1) and recipe.steps == 7 and recipe.data.max_words == 4
+    assert (
+        recipe.learning_rate == 2e-4 and recipe.betas == (0.0, 0.1) and recipe.steps == 7 and recipe.data.max_words == 4
+    )
     assert recipe.loss_weights == {"words": 1.0, "sent": 0.5}
 
 
@@ -92,7 +102,10 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("batch_size=1 sampling=independent", "batch_size is 1; a row's wrong caption"),
         ("max_grad_norm=0", "max_grad_norm is 0.0; it must be positive"),
         ("eval_rows=50", "eval_rows is 50"),
-        ("best_metric=recall@5", "best_metric is 'recall@5', but phase 'gan' evaluates frechet_encoder, recall@1,.*did you mean 'recall@1'"),
+        (
+            "best_metric=recall@5",
+            "best_metric is 'recall@5', but phase 'gan' evaluates frechet_encoder, recall@1,.*did you mean 'recall@1'",
+        ),
         ("steps", "'steps' is no override"),
         ("steps=[", "not valid YAML"),
         ("data=3", "data is 3; it must be a mapping"),

@@ -11,21 +11,32 @@ from t2i_supcon.training.terms import matching_terms, supcon_terms
 
 
 def recipe(**changes):
-    values = {"phase": "encoders", "batch_size": 6, "loss_weights": {"words": 1, "sent": 1, "supcon": 1}, "scl_temperature": 0.3}
+    values = {
+        "phase": "encoders",
+        "batch_size": 6,
+        "loss_weights": {"words": 1, "sent": 1, "supcon": 1},
+        "scl_temperature": 0.3,
+    }
     return parse_recipe(values | changes)
 
 
 def embeddings(n=6):
     mask = torch.ones(n, 4, dtype=torch.long)
     mask[1, 2:] = 0
-    return ImageEmbeddings(torch.randn(n, 5), torch.randn(n, 5, 2, 2)), TextEmbeddings(torch.randn(n, 5), torch.randn(n, 4, 5), mask)
+    return ImageEmbeddings(torch.randn(n, 5), torch.randn(n, 5, 2, 2)), TextEmbeddings(
+        torch.randn(n, 5), torch.randn(n, 4, 5), mask
+    )
 
 
 def test_supcon_acts_on_the_quadruple_of_both_views():
     images, text = embeddings()
     labels = torch.tensor([0, 1, 2, 0, 1, 2])  # three pairs, view-major
     loss = supcon_terms(recipe(), images.image_emb, text.sent_emb, labels)[0]["supcon"]
-    anchors = [(F.normalize(z, dim=0), int(label)) for part in (images.image_emb, text.sent_emb) for z, label in zip(part, labels)]
+    anchors = [
+        (F.normalize(z, dim=0), int(label))
+        for part in (images.image_emb, text.sent_emb)
+        for z, label in zip(part, labels)
+    ]
     total = 0.0
     for i, (z, label) in enumerate(anchors):
         others = [a for j, a in enumerate(anchors) if j != i]
@@ -60,13 +71,16 @@ def test_a_term_without_weight_is_not_computed():
     images, text = embeddings()
     without = recipe(loss_weights={"sent": 1})
     assert supcon_terms(without, None, None, None) == ({}, {})  # not even its inputs are touched
-    assert matching_terms(without, ImageEmbeddings(image_emb=images.image_emb), text, torch.arange(6), 2).keys() == {"sent"}
+    assert matching_terms(without, ImageEmbeddings(image_emb=images.image_emb), text, torch.arange(6), 2).keys() == {
+        "sent"
+    }
 
 
 def test_jaccard_positives_weigh_shared_labels():
     images, text = embeddings(2)
     sets = torch.tensor([[1, 1, 0], [1, 0, 0]])
     weighted, any_shared = (
-        supcon_terms(recipe(batch_size=2, positives=p), images.image_emb, text.sent_emb, sets)[0]["supcon"] for p in ("jaccard", "any")
+        supcon_terms(recipe(batch_size=2, positives=p), images.image_emb, text.sent_emb, sets)[0]["supcon"]
+        for p in ("jaccard", "any")
     )
     assert not torch.isclose(weighted, any_shared)

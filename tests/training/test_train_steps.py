@@ -77,14 +77,22 @@ def test_two_steps_of_ssagan_equal_the_original():
     first = {name: float(term) for name, term in phase.train_step(batch).items()}
     expected = {key.removeprefix("step0."): value for key, value in golden.outputs.items() if key.startswith("step0.")}
     assert first["d_adv"] == pytest.approx(float(expected["errD"]), rel=1e-4)
-    assert first["d_magp"] == pytest.approx(float(expected["d_loss"]), rel=1e-3)  # of the discriminator after its first Adam step
+    assert first["d_magp"] == pytest.approx(
+        float(expected["d_loss"]), rel=1e-3
+    )  # of the discriminator after its first Adam step
     assert first["g_adv"] == pytest.approx(float(expected["errG"]), rel=1e-3)
     assert 0.05 * (first["words"] + first["sent"]) == pytest.approx(float(expected["DAMSM"]), rel=1e-4)
     grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", is_parameter))
-    assert_close(grads[:, 1], expected["G_grad_stats"][:, 1], rtol=1e-3, atol=1e-3 * float(expected["G_grad_stats"][:, 1].max()))
+    assert_close(
+        grads[:, 1], expected["G_grad_stats"][:, 1], rtol=1e-3, atol=1e-3 * float(expected["G_grad_stats"][:, 1].max())
+    )
 
     second = {name: float(term) for name, term in phase.train_step(batch).items()}
-    expected = {key.removeprefix("step1."): float(value) for key, value in golden.outputs.items() if key.startswith("step1.") and value.dim() == 0}
+    expected = {
+        key.removeprefix("step1."): float(value)
+        for key, value in golden.outputs.items()
+        if key.startswith("step1.") and value.dim() == 0
+    }
     assert second["d_adv"] == pytest.approx(expected["errD"], rel=1e-3)
     assert second["d_magp"] == pytest.approx(expected["d_loss"], rel=5e-3)
     assert second["g_adv"] == pytest.approx(expected["errG"], rel=1e-3)
@@ -97,7 +105,8 @@ def test_two_steps_of_ssagan_equal_the_original():
 
 
 def galip_text_encoder(clip, ids, sentences):
-    """CLIP's text tower with the projection that takes these captions to exactly these recorded sentences."""
+    """CLIP's text tower with the projection that takes these captions to exactly these recorded
+    sentences."""
     with torch.no_grad():
         states = clip.text_encoder(ids).word_embs[:, -1]  # (B, W) with B <= W: any B sentences can be reached
         clip.text_encoder.projection.weight.copy_((torch.linalg.pinv(states.double()) @ sentences.double()).T)
@@ -108,10 +117,18 @@ def galip_text_encoder(clip, ids, sentences):
 def test_two_steps_of_galip_equal_the_original():
     golden = Golden("galip_train_steps")
     heads = {"num_attention_heads": 4}
-    clip = load_original("galip", "clip", golden.part("clip/"), image_config=heads, text_config={"num_attention_heads": 2})
-    tower = {f"mapping.CLIP_ViT.{key}": value for key, value in golden.part("clip/visual.").items() if "ln_post" not in key and key != "proj"}
+    clip = load_original(
+        "galip", "clip", golden.part("clip/"), image_config=heads, text_config={"num_attention_heads": 2}
+    )
+    tower = {
+        f"mapping.CLIP_ViT.{key}": value
+        for key, value in golden.part("clip/visual.").items()
+        if "ln_post" not in key and key != "proj"
+    }
     generator = load_original("galip", "generator", golden.part("G/") | tower, image_config=heads)
-    judges = {f"net{key.replace('/', '.')}": value for key, value in golden.weights.items() if key.startswith(("D/", "C/"))}
+    judges = {
+        f"net{key.replace('/', '.')}": value for key, value in golden.weights.items() if key.startswith(("D/", "C/"))
+    }
     discriminator = load_original("galip", "discriminator", judges, image_config=heads)
     ids = torch.arange(1, 13).view(3, 4)
     text_encoder = galip_text_encoder(clip, ids, golden.inputs["sent_emb"])
@@ -122,7 +139,11 @@ def test_two_steps_of_galip_equal_the_original():
     torch.manual_seed(77)
     for step in (0, 1):
         terms = {name: float(term) for name, term in phase.train_step(batch).items()}
-        expected = {key.removeprefix(f"step{step}."): value for key, value in golden.outputs.items() if key.startswith(f"step{step}.")}
+        expected = {
+            key.removeprefix(f"step{step}."): value
+            for key, value in golden.outputs.items()
+            if key.startswith(f"step{step}.")
+        }
         assert terms["d_magp"] == pytest.approx(float(expected["errD_MAGP"]), rel=1e-4)
         assert terms["d_adv"] + terms["d_magp"] == pytest.approx(float(expected["errD"]), rel=1e-4)
         hinge = float(expected["errD_real"] + (expected["errD_fake"] + expected["errD_mis"]) / 2)
@@ -131,7 +152,12 @@ def test_two_steps_of_galip_equal_the_original():
         assert terms["g_adv"] + 4 * terms["clip_sim"] == pytest.approx(float(expected["errG"]), rel=1e-4)
         if step == 0:
             grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", arch="galip"))
-            assert_close(grads[:, 1], expected["G_grad_stats"][:, 1], rtol=1e-4, atol=1e-4 * float(expected["G_grad_stats"][:, 1].max()))
+            assert_close(
+                grads[:, 1],
+                expected["G_grad_stats"][:, 1],
+                rtol=1e-4,
+                atol=1e-4 * float(expected["G_grad_stats"][:, 1].max()),
+            )
 
     for model, prefix, part, names in (
         (generator, "G", "generator", ""),

@@ -1,8 +1,11 @@
-"""Whole training steps of AttnGAN and DM-GAN against steps recorded from their authors' training loops.
+"""Whole training steps of AttnGAN and DM-GAN against steps recorded from their authors' training
+loops.
 
-The recorded batch has captions of different lengths, whose masks the authors' attention mixes up; the tests put that mix-up in, since every
-number after the first image depends on it. DM-GAN is followed twice: with its authors' spectral normalisation and with ours; in both its
-upsampling is the authors', since rounding alone moves its second step by 1e-3. That ours takes the same steps is seen in double precision.
+The recorded batch has captions of different lengths, whose masks the authors' attention mixes up;
+the tests put that mix-up in, since every number after the first image depends on it. DM-GAN is
+followed twice: with its authors' spectral normalisation and with ours; in both its upsampling is
+the authors', since rounding alone moves its second step by 1e-3. That ours takes the same steps is
+seen in double precision.
 """
 
 from dataclasses import replace
@@ -10,13 +13,20 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
-from golden.authors import is_parameter, is_running, mixed_up_softmax, original_order, upsample_then_convolve, use_authors_spectral_norm
+from golden.authors import (
+    is_parameter,
+    is_running,
+    mixed_up_softmax,
+    original_order,
+    upsample_then_convolve,
+    use_authors_spectral_norm,
+)
 from golden.weights import Golden, stats
 from torch.testing import assert_close
 
 from t2i_supcon.conversion import load_original
 from t2i_supcon.data import Batch
-from t2i_supcon.models import GANS, blocks, operators
+from t2i_supcon.models import GANS, operators
 from t2i_supcon.training import GANPhase
 from t2i_supcon.training.recipe import parse_recipe
 
@@ -47,7 +57,9 @@ def build(arch, golden, authors_norm):
     discriminator.scales = torch.nn.ModuleList(scales)
     text_encoder = load_original(arch, "text_encoder", golden.part("Etxt/"))
     image_encoder = load_original(arch, "image_encoder", golden.part("Eimg/"), align_corners=arch == "dmgan")
-    return GANPhase(parse_recipe(RECIPE | {"model": arch}), Accelerator(), generator, discriminator, text_encoder, image_encoder)
+    return GANPhase(
+        parse_recipe(RECIPE | {"model": arch}), Accelerator(), generator, discriminator, text_encoder, image_encoder
+    )
 
 
 def recorded_batch(golden):
@@ -59,18 +71,26 @@ def recorded_batch(golden):
 
 
 def check_step(terms, golden, step, tolerance):
-    expected = {key.removeprefix(f"step{step}."): value for key, value in golden.outputs.items() if key.startswith(f"step{step}.")}
+    expected = {
+        key.removeprefix(f"step{step}."): value
+        for key, value in golden.outputs.items()
+        if key.startswith(f"step{step}.")
+    }
     total = terms["g_adv"] + terms["g_kl"] + 5 * (terms["words"] + terms["sent"])
     assert_close(terms["d_adv"], expected["errD"].sum(), rtol=tolerance, atol=0)
     assert_close(terms["words"], expected["words"].sum(), rtol=tolerance, atol=0)
-    assert_close(terms["sent"], expected["sent"].sum(), rtol=1e-3, atol=0)  # cosines of nearly vanishing image codes: off by 3e-4
+    assert_close(
+        terms["sent"], expected["sent"].sum(), rtol=1e-3, atol=0
+    )  # cosines of nearly vanishing image codes: off by 3e-4
     assert_close(terms["g_kl"], expected["kl"], rtol=tolerance, atol=0)
     assert_close(total, expected["errG_total"], rtol=1e-3, atol=0)
 
 
 def check_weights(model, golden, prefix, recorded, arch, part, tolerance):
     weights = golden.part(prefix)
-    kept = [is_parameter(key) for key in weights if not is_running(key) and "num_batches" not in key]  # their u and v were parameters
+    kept = [
+        is_parameter(key) for key in weights if not is_running(key) and "num_batches" not in key
+    ]  # their u and v were parameters
     expected = golden.outputs[f"after.{recorded}.stats"][torch.tensor(kept)]
     after = stats(original_order(model, weights, arch, part, is_parameter))
     assert_close(after[:, 1], expected[:, 1], rtol=tolerance, atol=tolerance)
@@ -80,14 +100,24 @@ def check_weights(model, golden, prefix, recorded, arch, part, tolerance):
     ("arch", "authors_norm", "tolerance", "weight_tolerance"),
     [
         ("attngan", False, 1e-4, 1e-3),
-        ("dmgan", True, 1e-3, 1e-3),  # wrong captions are scored before generated images, not after: one iteration apart, off by 4e-4
-        ("dmgan", False, 1e-3, 1e-2),  # vectors drawn at random differ half an iteration from theirs: weights off by 5e-3
+        (
+            "dmgan",
+            True,
+            1e-3,
+            1e-3,
+        ),  # wrong captions are scored before generated images, not after: one iteration apart, off by 4e-4
+        (
+            "dmgan",
+            False,
+            1e-3,
+            1e-2,
+        ),  # vectors drawn at random differ half an iteration from theirs: weights off by 5e-3
     ],
 )
 def test_two_steps_equal_the_original(arch, authors_norm, tolerance, weight_tolerance, monkeypatch):
     golden = Golden(f"{arch}_train_steps")
     phase = build(arch, golden, authors_norm)
-    monkeypatch.setattr(blocks, "masked_softmax", mixed_up_softmax)
+    monkeypatch.setattr(stacked, "masked_softmax", mixed_up_softmax)
     if arch == "dmgan":
         monkeypatch.setattr(operators, "upsampled_conv2d", upsample_then_convolve)
     batch = recorded_batch(golden)

@@ -1,4 +1,5 @@
-"""Files in the formats the authors published them in, through the script to a repository that loads, tokenizes and draws."""
+"""Files in the formats the authors published them in, through the script to a repository that
+loads, tokenizes and draws."""
 
 import importlib.util
 import io
@@ -16,23 +17,33 @@ from golden.weights import Golden
 from torch.testing import assert_close
 from transformers import AutoModel, AutoTokenizer, pipeline
 
-from t2i_supcon.conversion import load_original
+from t2i_supcon.conversion import convert_files, load_original, read_state_dict, read_vocabulary
 from t2i_supcon.models import GANS, CLIPPairModel, DAMSMModel
-from t2i_supcon.original_files import convert_files, read_state_dict, read_vocabulary
 
-WORDS = ["<end>", *(f"word{i}" for i in range(1, 25)), "bird", "red", "a", "with", "wings"]  # as many as the recorded text encoders know
+WORDS = [
+    "<end>",
+    *(f"word{i}" for i in range(1, 25)),
+    "bird",
+    "red",
+    "a",
+    "with",
+    "wings",
+]  # as many as the recorded text encoders know
 CLIP = {"image_config": {"num_attention_heads": 4}, "text_config": {"num_attention_heads": 2}}
 
 
 def script():
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", Path(__file__).parents[1] / "scripts" / "convert_checkpoint.py")
+    spec = importlib.util.spec_from_file_location(
+        "convert_checkpoint", Path(__file__).parents[2] / "scripts" / "convert_checkpoint.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
 
 
 def python2_pickle(value) -> bytes:
-    """Protocol 2 as Python 2 writes it: strings are byte strings, which Python 3 has no way to write."""
+    """Protocol 2 as Python 2 writes it: strings are byte strings, which Python 3 has no way to
+    write."""
 
     def emit(x) -> bytes:
         if isinstance(x, list):
@@ -57,7 +68,11 @@ def write(folder: Path, name: str, content) -> str:
 
 
 def published(state, prefix="", drop_counts=True) -> OrderedDict:
-    return OrderedDict((prefix + key, value) for key, value in state.items() if not (drop_counts and key.endswith("num_batches_tracked")))
+    return OrderedDict(
+        (prefix + key, value)
+        for key, value in state.items()
+        if not (drop_counts and key.endswith("num_batches_tracked"))
+    )
 
 
 @pytest.fixture
@@ -84,7 +99,9 @@ def test_files_become_a_repository_that_draws(arch, captions, tmp_path, capsys):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer("A red bird, with unheard-of WINGS!")["input_ids"] == [27, 26, 25, 28, 29]
     assert tokenizer.model_max_length == 25
-    encoded = tokenizer(["a red bird", "a bird with red wings"], padding=True, return_tensors="pt", return_token_type_ids=False)
+    encoded = tokenizer(
+        ["a red bird", "a bird with red wings"], padding=True, return_tensors="pt", return_token_type_ids=False
+    )
     text = load_original(arch, "text_encoder", golden.part("Etxt/"))(**encoded)
     noise = torch.randn(2, model.config.noise_dim)
     given = [noise, text.sent_emb, text.word_embs, text.attention_mask]
@@ -116,7 +133,16 @@ def test_encoders_alone(captions, tmp_path):
         f"--{name}={write(tmp_path / 'files', name, published(golden.part(key)))}"
         for name, key in (("text-encoder", "Etxt/"), ("image-encoder", "Eimg/"))
     ]
-    script()(["--arch=damsm", *files, f"--captions={captions}", "--align-corners=false", "--max-words=18", f"--output={tmp_path / 'out'}"])
+    script()(
+        [
+            "--arch=damsm",
+            *files,
+            f"--captions={captions}",
+            "--align-corners=false",
+            "--max-words=18",
+            f"--output={tmp_path / 'out'}",
+        ]
+    )
     encoders = AutoModel.from_pretrained(tmp_path / "out")
     assert isinstance(encoders, DAMSMModel) and not encoders.config.image_config.align_corners
     assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 18
@@ -133,19 +159,34 @@ def test_galip_training_state_with_a_half_precision_tower(prefix, tmp_path):
     model = {name: published(state, prefix, drop_counts=False) for name, state in networks.items()}
     optimizers = {"optimizer_G": torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).state_dict()}
     state = write(tmp_path / "files", "state_epoch_001.pth", {"model": model, "optimizers": optimizers, "epoch": 1})
-    conftest.build_tokenizer([f"w{i}" for i in range(59)], max_words=4).save_pretrained(tmp_path / "tokenizer")  # 60 ids with the padding
-    files = {"generator": state, "discriminator": state, "clip": write(tmp_path / "files", "clip.pth", clip), "tokenizer": tmp_path / "tokenizer"}
+    conftest.build_tokenizer([f"w{i}" for i in range(59)], max_words=4).save_pretrained(
+        tmp_path / "tokenizer"
+    )  # 60 ids with the padding
+    files = {
+        "generator": state,
+        "discriminator": state,
+        "clip": write(tmp_path / "files", "clip.pth", clip),
+        "tokenizer": tmp_path / "tokenizer",
+    }
     convert_files("galip", {part: Path(path) for part, path in files.items()}, tmp_path / "out", **CLIP)
 
     model = AutoModel.from_pretrained(tmp_path / "out")
-    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == model.config.text_config.max_position_embeddings
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length
+        == model.config.text_config.max_position_embeddings
+    )
     given = torch.randn(2, model.config.noise_dim), torch.randn(2, model.config.text_config.projection_dim)
     with torch.no_grad():
         expected = load_original("galip", "generator", golden.part("G/") | tower, **CLIP)(*given).images[0]
         assert_close(model.generator(*given).images[0], expected)
         pair = CLIPPairModel.from_pretrained(tmp_path / "out" / "encoders")
         seen = pair.image_encoder(expected).local_feats
-        original = {f"net{key.replace('/', '.')}": v for part in "DC" for key, v in golden.weights.items() if key.startswith(f"{part}/")}
+        original = {
+            f"net{key.replace('/', '.')}": v
+            for part in "DC"
+            for key, v in golden.weights.items()
+            if key.startswith(f"{part}/")
+        }
         judge = load_original("galip", "discriminator", original, **CLIP)
         loaded = GANS["galip"].discriminator.from_pretrained(tmp_path / "out", subfolder="discriminator")
         assert_close(loaded(seen, given[1]).cond, judge(seen, given[1]).cond)
@@ -168,7 +209,8 @@ def python2_strings(pickled: bytes) -> bytes:
 
 
 def save_as_torch_0_3(state: OrderedDict, path: Path) -> None:
-    """The format of AttnGAN's and DM-GAN's files: five pickles by Python 2, then the bytes of the storages; tensors by an older function."""
+    """The format of AttnGAN's and DM-GAN's files: five pickles by Python 2, then the bytes of the
+    storages; tensors by an older function."""
 
     def reduce(tensor, protocol):
         storage = torch.storage.TypedStorage(wrap_storage=tensor.untyped_storage(), dtype=tensor.dtype, _internal=True)
@@ -214,7 +256,11 @@ def test_a_malicious_vocabulary_is_refused_and_nothing_of_it_runs(function, prot
     assert trap.exists()  # the attack works on who reads it carelessly
     trap.unlink()
     (tmp_path / "captions.pickle").write_bytes(attack)
-    with pytest.raises(ValueError, match=r"captions.pickle: not a plain pickle .it asks for .*; only lists, dicts, strings and numbers are admitted"):
+    with pytest.raises(
+        ValueError,
+        match=r"captions.pickle: not a plain pickle .it asks for .*; only lists, dicts, strings and numbers "
+        r"are admitted",
+    ):
         read_vocabulary(tmp_path / "captions.pickle")
     assert not trap.exists()
 
@@ -268,8 +314,12 @@ def test_files_of_anything_but_tensors_are_refused(tmp_path):
 
 def test_networks_of_different_trainings_are_refused(captions, tmp_path):
     golden, output = Golden("attngan_train_steps"), tmp_path / "out"
-    parts = {"generator": "G/", "text_encoder": "Etxt/", "image_encoder": "Eimg/"} | {f"discriminator{64 << i}": f"D{i}/" for i in range(3)}
-    files = {part: Path(write(tmp_path / "files", part, golden.part(key))) for part, key in parts.items()} | {"captions": Path(captions)}
+    parts = {"generator": "G/", "text_encoder": "Etxt/", "image_encoder": "Eimg/"} | {
+        f"discriminator{64 << i}": f"D{i}/" for i in range(3)
+    }
+    files = {part: Path(write(tmp_path / "files", part, golden.part(key))) for part, key in parts.items()} | {
+        "captions": Path(captions)
+    }
     alone = {key: value for key, value in golden.part("D2/").items() if not key.startswith("UNCOND")}
     with pytest.raises(ValueError, match="the discriminator256 has single_scale True, but the other networks False"):
         convert_files("attngan", files | {"discriminator256": Path(write(tmp_path / "files", "alone", alone))}, output)
@@ -285,7 +335,10 @@ def test_files_that_do_not_fit_leave_nothing_behind(captions, tmp_path):
     files = {"captions": Path(captions)}
     for part, key in (("generator", "G/"), ("text_encoder", "Etxt/"), ("discriminator64", "D0/")):
         files[part] = Path(write(tmp_path / "files", part, golden.part(key)))
-    with pytest.raises(ValueError, match="has the scales discriminator64, discriminator128, discriminator256; given are discriminator64"):
+    with pytest.raises(
+        ValueError,
+        match="has the scales discriminator64, discriminator128, discriminator256; given are discriminator64",
+    ):
         convert_files("attngan", files, output)
     with pytest.raises(ValueError, match="attngan has no clip: it needs generator, text_encoder, captions"):
         convert_files("attngan", files | {"clip": files["generator"]}, output)
@@ -299,7 +352,11 @@ def test_files_that_do_not_fit_leave_nothing_behind(captions, tmp_path):
         convert_files("attngan", files | {"generator": tmp_path / "none.pth"}, output)
     del files["discriminator64"]
     with pytest.raises(ValueError, match="does not fit attngan generator"):
-        convert_files("attngan", files | {"generator": Path(write(tmp_path / "files", "dm", Golden("dmgan_train_steps").part("G/")))}, output)
+        convert_files(
+            "attngan",
+            files | {"generator": Path(write(tmp_path / "files", "dm", Golden("dmgan_train_steps").part("G/")))},
+            output,
+        )
     files["captions"].write_bytes(python2_pickle(vocabulary(WORDS[:-1])))
     with pytest.raises(ValueError, match="captions.pickle has 29 words, but the text encoder was trained with 30"):
         convert_files("attngan", files, output)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from t2i_supcon.training.evaluation import evenly_spaced, retrieval_recall
+from t2i_supcon.metrics import retrieval_recall
 
 
 def test_perfect_and_hopeless_retrieval():
@@ -22,7 +22,9 @@ def test_equals_a_loop_over_captions():
             ranking = sorted(pool, key=lambda other: -float(F.cosine_similarity(texts[row], images[other], dim=0)))
             for k in hits:
                 hits[k] += row in ranking[:k]
-    assert retrieval_recall(texts, images, pool=10, ranks=(1, 3)) == {f"recall@{k}": pytest.approx(n / 20) for k, n in hits.items()}
+    assert retrieval_recall(texts, images, pool=10, ranks=(1, 3)) == {
+        f"recall@{k}": pytest.approx(n / 20) for k, n in hits.items()
+    }
 
 
 def test_random_embeddings_score_chance():
@@ -33,7 +35,3 @@ def test_random_embeddings_score_chance():
 def test_too_few_rows_are_refused():
     with pytest.raises(ValueError, match="at least 100 rows; there are 7"):
         retrieval_recall(torch.randn(7, 2), torch.randn(7, 2))
-
-
-def test_evenly_spaced_numbers_are_inside():
-    assert evenly_spaced(10, 4) == [0, 3, 6, 9] and evenly_spaced(3, 8) == [0, 1, 2]

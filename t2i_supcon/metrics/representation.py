@@ -1,15 +1,18 @@
-"""How good an embedding space is, in numbers to watch rather than to train on (Wang and Isola, arXiv 2005.10242)."""
+"""How good an embedding space is, in numbers to watch rather than to train on (Wang and Isola,
+arXiv 2005.10242)."""
 
 import torch
 from torch import Tensor
 
 
 def alignment(embeddings: Tensor, positives: Tensor) -> Tensor:
-    """Mean squared distance of positives (eq. 1 of their section 4.1, alpha = 2): 0 where they coincide, 4 where they are opposite.
+    """Mean squared distance of positives (eq. 1 of their section 4.1, alpha = 2): 0 where they
+    coincide, 4 where they are opposite.
 
     Args:
         embeddings: (N, D), normalised.
-        positives: (N, N) bool or non-negative weights, by which pairs are averaged; the diagonal is ignored.
+        positives: (N, N) bool or non-negative weights, by which pairs are averaged; the diagonal is
+            ignored.
 
     Returns:
         Scalar, float32; zero where there is no positive.
@@ -19,7 +22,8 @@ def alignment(embeddings: Tensor, positives: Tensor) -> Tensor:
 
 
 def uniformity(embeddings: Tensor, t: float = 2.0) -> Tensor:
-    """Logarithm of the mean of exp(-t |x - y|^2) over all pairs of different rows: 0 where all coincide, the lower the more evenly they spread.
+    """Logarithm of the mean of exp(-t |x - y|^2) over all pairs of different rows: 0 where all
+    coincide, the lower the more evenly they spread.
 
     Args:
         embeddings: (N, D), normalised, N >= 2.
@@ -39,7 +43,8 @@ def uniformity(embeddings: Tensor, t: float = 2.0) -> Tensor:
 
 
 def positives_per_anchor(positives: Tensor) -> Tensor:
-    """Mean number of positives of a row, over all N rows of `positives` (N, N), bool or weights (a positive weight counts as one)."""
+    """Mean number of positives of a row, over all N rows of `positives` (N, N), bool or weights (a
+    positive weight counts as one)."""
     return (positives > 0).float().fill_diagonal_(0).sum(dim=1).mean()
 
 

@@ -1,4 +1,5 @@
-"""The stacked generators and discriminators, AttnGAN's and DM-GAN's, against their authors' code."""
+"""The stacked generators and discriminators, AttnGAN's and DM-GAN's, against their authors'
+code."""
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch.testing import assert_close
 
 from t2i_supcon.conversion import load_original
 from t2i_supcon.losses import bce_discriminator_loss, bce_generator_loss, kl_loss
-from t2i_supcon.models import GANS, blocks
+from t2i_supcon.models import GANS, stacked
 
 ARCHS = ("attngan", "dmgan")
 
@@ -52,7 +53,7 @@ def test_generator_equals_the_original_before_any_attention(arch):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_generator_equals_the_original_once_its_masks_are_mixed_up_too(arch, monkeypatch):
     golden, model, arguments = generator_and_inputs(arch)
-    monkeypatch.setattr(blocks, "masked_softmax", mixed_up_softmax)
+    monkeypatch.setattr(stacked, "masked_softmax", mixed_up_softmax)
     check_images(model(*arguments), golden.outputs, "eval")
     out = model.train()(*arguments)
     check_images(out, golden.outputs, "train")
@@ -94,7 +95,8 @@ def test_generator_loss_through_the_discriminator_equals_the_original(arch, size
 
 
 def check_discriminator_loss(golden, model, loss, small, sentence, arch, size):
-    """Loss and all recorded gradients; shared with DM-GAN's test, which follows the recorded order of calls."""
+    """Loss and all recorded gradients; shared with DM-GAN's test, which follows the recorded order
+    of calls."""
     assert_close(loss, golden.outputs["errD"], rtol=1e-4, atol=0)
     loss.backward()
     for grad, name in ((small.grad[..., ::4, ::4], "errD.grad_real_lo_s4"), (sentence.grad, "errD.grad_cond")):
@@ -141,7 +143,9 @@ def test_padding_does_not_change_the_images(arch):
     words, mask = torch.randn(3, 6, 8), torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
     together = model(noise, sentences, words, mask, draw)
     for row, length in enumerate((6, 3, 1)):
-        alone = model(*(x[row : row + 1] for x in (noise, sentences, words[:, :length])), conditioning_noise=draw[row : row + 1])
+        alone = model(
+            *(x[row : row + 1] for x in (noise, sentences, words[:, :length])), conditioning_noise=draw[row : row + 1]
+        )
         assert_close(together.images[-1][row], alone.images[-1][0], atol=1e-5, rtol=1e-4)
         assert (together.attentions[0][row, length:] == 0).all()
     assert_close(together.attentions[1].sum(dim=1), torch.ones(3, 16, 16))
@@ -150,7 +154,9 @@ def test_padding_does_not_change_the_images(arch):
 
 
 def test_networks_start_orthogonal():
-    start = GANS["attngan"].generator(GANS["attngan"].config(image_size=32, generator_channels=16, text_config={"hidden_size": 8}))
+    start = GANS["attngan"].generator(
+        GANS["attngan"].config(image_size=32, generator_channels=16, text_config={"hidden_size": 8})
+    )
     weight = start.stages[0].residual[0].residual[0].weight.flatten(1)  # (64, 288)
     assert_close(weight @ weight.T, torch.eye(64), atol=1e-5, rtol=0)
     scales = torch.cat([m.weight.detach() for m in start.modules() if isinstance(m, torch.nn.BatchNorm2d)])
@@ -159,7 +165,12 @@ def test_networks_start_orthogonal():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"image_size": 48}, "image_size is 48"), ({"image_size": 16}, "at least 32"), ({"num_stages": 0}, "num_stages is 0")]
+    ("values", "message"),
+    [
+        ({"image_size": 48}, "image_size is 48"),
+        ({"image_size": 16}, "at least 32"),
+        ({"num_stages": 0}, "num_stages is 0"),
+    ],
 )
 def test_sizes_that_cannot_be_built_are_refused(values, message):
     with pytest.raises(Exception, match=message):
@@ -176,10 +187,15 @@ def test_files_of_another_scale_are_refused(arch):
 
 
 def test_single_scale_variant_draws_the_last_image_only():
-    """AttnDCGAN's files: one image head, no head for the image alone; what they share with AttnGAN's does the same."""
+    """AttnDCGAN's files: one image head, no head for the image alone; what they share with
+    AttnGAN's does the same."""
     golden, full, arguments = generator_and_inputs("attngan")
     heads = ("img_net1", "img_net2")
-    weights = {key.replace("img_net3.", "img_net."): value for key, value in golden.weights.items() if not key.startswith(heads)}
+    weights = {
+        key.replace("img_net3.", "img_net."): value
+        for key, value in golden.weights.items()
+        if not key.startswith(heads)
+    }
     single = load_original("attngan", "generator", weights)
     assert single.config.image_sizes == (256,)
     with torch.no_grad():
@@ -187,7 +203,9 @@ def test_single_scale_variant_draws_the_last_image_only():
         assert_close(image, full(*arguments).images[-1])
         judged = Golden("attngan_discriminator256").weights
         both = load_original("attngan", "discriminator256", judged)
-        alone = load_original("attngan", "discriminator256", {key: value for key, value in judged.items() if not key.startswith("UNCOND")})
+        alone = load_original(
+            "attngan", "discriminator256", {key: value for key, value in judged.items() if not key.startswith("UNCOND")}
+        )
         assert_close(alone(image, arguments[1]).cond, both(image, arguments[1]).cond)
     assert alone.uncond_head is None and alone(image, arguments[1]).uncond is None
 
@@ -203,6 +221,6 @@ def test_what_is_read_from_words_has_the_layout_of_channels_last_maps():
     torch.manual_seed(0)
     queries, values = torch.randn(2, 5, 4, 4), torch.randn(2, 5, 3)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    read, attention = blocks.attend_to_words(queries, values, values, mask)
+    read, attention = stacked.attend_to_words(queries, values, values, mask)
     assert_close(read, torch.einsum("bct,bthw->bchw", values, attention))
     assert read.is_contiguous(memory_format=torch.channels_last)

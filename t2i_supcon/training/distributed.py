@@ -1,16 +1,22 @@
-"""What several processes share in training: rows of the whole batch, BatchNorm's statistics, gradients and first weights.
+"""What several processes share in training: rows of the whole batch, BatchNorm's statistics,
+gradients and first weights.
 
-A loss that contrasts the rows of a batch must see the rows of all processes, or N processes would train on N small problems instead of one.
-Everything here follows one rule: each process computes the loss of the whole batch, or the mean over its own rows of a loss that is a mean over
-rows; `average_gradients` then gives every process the gradient that one process with the whole batch would have found. With one process, and
-outside `torch.distributed`, each function returns what it was given.
+A loss that contrasts the rows of a batch must see the rows of all processes, or N processes would
+train on N small problems instead of one. Everything here follows one rule: each process computes
+the loss of the whole batch, or the mean over its own rows of a loss that is a mean over rows;
+`average_gradients` then gives every process the gradient that one process with the whole batch
+would have found. With one process, and outside `torch.distributed`, each function returns what it
+was given.
 
-The whole batch is view-major, like that of each process: view 1 of process 0, of process 1, ..., then view 2 in the same order.
+The whole batch is view-major, like that of each process: view 1 of process 0, of process 1, ...,
+then view 2 in the same order.
 """
 
 from dataclasses import replace
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, DynamoBackend
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
@@ -40,7 +46,8 @@ class _AllReduce(torch.autograd.Function):
 
 
 class _AllGather(torch.autograd.Function):
-    """(B, ...) of each process to (N, B, ...); each process gets back the sum of what all of them send to its rows."""
+    """(B, ...) of each process to (N, B, ...); each process gets back the sum of what all of them
+    send to its rows."""
 
     @staticmethod
     def forward(ctx, tensor: Tensor) -> Tensor:
@@ -54,15 +61,18 @@ class _AllGather(torch.autograd.Function):
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """Sum over the processes of tensors of one shape; gradients flow back to all of them, any number of times."""
+    """Sum over the processes of tensors of one shape; gradients flow back to all of them, any
+    number of times."""
     return tensor if num_processes() == 1 else _AllReduce.apply(tensor)
 
 
 def gather_rows(tensor: Tensor, num_views: int = 1) -> Tensor:
-    """Rows (B, ...) of every process as one view-major tensor (N * B, ...); gradients flow back to the process a row came from.
+    """Rows (B, ...) of every process as one view-major tensor (N * B, ...); gradients flow back to
+    the process a row came from.
 
     Args:
-        tensor: of the same shape in all processes, which `pad_captions` makes sure of for all that is computed from a batch.
+        tensor: of the same shape in all processes, which `pad_captions` makes sure of for all that
+            is computed from a batch.
         num_views: views that the rows of each process consist of.
     """
     if num_processes() == 1:
@@ -81,19 +91,22 @@ def next_captions(sent_emb: Tensor, num_views: int, rotated: bool) -> Tensor:
 
     Args:
         sent_emb: (B, D), without gradient.
-        rotated: the whole batch's last row gets its first sentence; otherwise it gets none, and the process that holds it one row fewer.
+        rotated: the whole batch's last row gets its first sentence; otherwise it gets none, and the
+            process that holds it one row fewer.
     """
     following = own_rows(gather_rows(sent_emb, num_views).roll(-1, dims=0), num_views)  # (B, D)
     return following if rotated or process_index() < num_processes() - 1 else following[:-1]
 
 
 def gather_all_but_last(logits: Tensor, rows: int, num_views: int) -> Tensor:
-    """The whole batch's logits (N * B - 1,) of what `next_captions` gave each process without rotation, where B is `rows`."""
+    """The whole batch's logits (N * B - 1,) of what `next_captions` gave each process without
+    rotation, where B is `rows`."""
     return gather_rows(F.pad(logits, (0, rows - len(logits))), num_views)[: num_processes() * rows - 1]
 
 
 def pad_captions(batch: Batch) -> Batch:
-    """Pads a batch's captions to the longest of all processes, so that every tensor computed from it can be gathered.
+    """Pads a batch's captions to the longest of all processes, so that every tensor computed from
+    it can be gathered.
 
     Raises:
         ValueError: the processes' batches differ in rows or views.
@@ -107,15 +120,19 @@ def pad_captions(batch: Batch) -> Batch:
         found = ", ".join(f"{r} in {v} views" for r, v in zip(rows, views))
         raise ValueError(f"the processes' batches have {found}; all need the same number of rows and views")
     missing = max(longest) - batch.input_ids.shape[1]
-    return replace(batch, input_ids=F.pad(batch.input_ids, (0, missing)), attention_mask=F.pad(batch.attention_mask, (0, missing)))
+    return replace(
+        batch, input_ids=F.pad(batch.input_ids, (0, missing)), attention_mask=F.pad(batch.attention_mask, (0, missing))
+    )
 
 
 @torch.no_grad()
 def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replaces the gradients, in one message, by their mean over the processes; all of these must have gradients for the same parameters.
+    """Replaces the gradients, in one message, by their mean over the processes; all of these must
+    have gradients for the same parameters.
 
-    This, rather than DistributedDataParallel: a discriminator runs several times before one backward, its penalty leaves some parameters
-    without gradient, and the generator learns through it while it is frozen, each of which that wrapper gets wrong or refuses.
+    This, rather than DistributedDataParallel: a discriminator runs several times before one
+    backward, its penalty leaves some parameters without gradient, and the generator learns through
+    it while it is frozen, each of which that wrapper gets wrong or refuses.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if num_processes() == 1 or not gradients:
@@ -147,7 +164,8 @@ def broadcast_state(module: nn.Module) -> None:
 
 
 class SyncBatchNorm(nn.SyncBatchNorm):
-    """Normalises with the statistics of all processes' rows; torch's own, which knows GPUs only, and on a CPU the same in plain operations."""
+    """Normalises with the statistics of all processes' rows; torch's own, which knows GPUs only,
+    and on a CPU the same in plain operations."""
 
     def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or not self.training or num_processes() == 1:
@@ -170,11 +188,42 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
 
 def synchronise_batch_norm(module: nn.Module) -> None:
-    """Turns every BatchNorm inside `module` into a `SyncBatchNorm` with the same parameters, buffers and names."""
+    """Turns every BatchNorm inside `module` into a `SyncBatchNorm` with the same parameters,
+    buffers and names."""
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            synced = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
+            synced = SyncBatchNorm(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
             synced._parameters, synced._buffers = child._parameters, child._buffers
             setattr(module, name, synced.train(child.training))
         else:
             synchronise_batch_norm(child)
+
+
+def prepare_network(module: nn.Module, accelerator: Accelerator, sync_batch_norm: bool) -> nn.Module:
+    """Places a network to be trained, in the launched precision, alike in all processes.
+
+    Raises:
+        ValueError: a launch that splits or compiles networks, or whose processes
+            `torch.distributed` does not connect.
+    """
+    split = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+    if accelerator.distributed_type in split or accelerator.num_processes != num_processes():
+        raise ValueError(
+            f"accelerate was launched as {accelerator.distributed_type.value}; every process trains whole "
+            "networks here: "
+            "launch with --multi_gpu, or with torchrun, and with neither FSDP nor DeepSpeed"
+        )
+    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise ValueError(
+            "accelerate was launched to compile networks: launch with --dynamo_backend no; the recipe's "
+            "`compile: true` compiles here"
+        )
+    if num_processes() > 1 and sync_batch_norm:
+        synchronise_batch_norm(module)
+    module = accelerator.prepare_model(
+        module, evaluation_mode=True
+    )  # all but DistributedDataParallel: see `average_gradients`
+    broadcast_state(module)
+    return module

@@ -1,4 +1,5 @@
-"""The files the original authors published, read without running anything stored in them, as repositories of this package."""
+"""The files the original authors published, read without running anything stored in them, as
+repositories of this package."""
 
 import pickle
 from collections.abc import Mapping
@@ -9,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .conversion import load_original
-from .data import read_plain_pickle, word_tokenizer
-from .files import new_folder
-from .models import GANS, DAMSMConfig, DAMSMModel
+from ..data import read_plain_pickle, word_tokenizer
+from ..files import new_folder
+from ..models import GANS, DAMSMConfig, DAMSMModel
+from .load import load_original
 
 SCALES = ("discriminator64", "discriminator128", "discriminator256")
 
@@ -21,8 +22,10 @@ class Files(NamedTuple):
     """Which files an architecture comes in.
 
     Attributes:
-        required, optional: the parts, by the names `load_original` knows them by, and "captions" (AttnGAN's pickle) or "tokenizer" (a folder).
-        align_corners: of the image encoder's resize in the authors' repository; None where there is no such encoder.
+        required, optional: the parts, by the names `load_original` knows them by, and "captions"
+            (AttnGAN's pickle) or "tokenizer" (a folder).
+        align_corners: of the image encoder's resize in the authors' repository; None where there is
+            no such encoder.
     """
 
     required: tuple[str, ...]
@@ -40,24 +43,35 @@ ARCHS = {
 
 
 def convert_files(
-    arch: str, files: Mapping[str, Path], output: Path, max_words: int = 25, align_corners: bool | None = None, **known: dict
+    arch: str,
+    files: Mapping[str, Path],
+    output: Path,
+    max_words: int = 25,
+    align_corners: bool | None = None,
+    **known: dict,
 ) -> PreTrainedModel:
-    """Turns an architecture's original files into one repository that loads, tokenizes with the published ids and draws.
+    """Turns an architecture's original files into one repository that loads, tokenizes with the
+    published ids and draws.
 
-    It holds the composite and its tokenizer, `discriminator/` where those files are given, and `encoders/` (image and text encoder together,
-    to train around) where the image encoder or CLIP is. For "damsm" it is the encoders alone.
+    It holds the composite and its tokenizer, `discriminator/` where those files are given, and
+    `encoders/` (image and text encoder together, to train around) where the image encoder or CLIP
+    is. For "damsm" it is the encoders alone.
 
     Args:
         arch: a name of `ARCHS`.
         files: the file of each part that `ARCHS[arch]` names.
         output: folder to make.
-        max_words: words of a prompt that are read; the authors evaluated with 25 (CUB) and 20 (COCO).
-        align_corners: of the image encoder's resize, where it is not that of the authors' repository.
-        known: what a CLIP's shapes cannot tell where it is none of OpenAI's, as `image_config={"num_attention_heads": 4}`.
+        max_words: words of a prompt that are read; the authors evaluated with 25 (CUB) and 20
+            (COCO).
+        align_corners: of the image encoder's resize, where it is not that of the authors'
+            repository.
+        known: what a CLIP's shapes cannot tell where it is none of OpenAI's, as
+            `image_config={"num_attention_heads": 4}`.
 
     Raises:
         FileExistsError: `output` exists.
-        FileNotFoundError, ValueError: a file that is missing, not what it should be, or does not fit the others; nothing is written then.
+        FileNotFoundError, ValueError: a file that is missing, not what it should be, or does not
+            fit the others; nothing is written then.
     """
     _check_parts(arch, files)
     if output.exists():
@@ -66,12 +80,17 @@ def convert_files(
         raise ValueError(f"max_words is {max_words}; it must be at least 1")
     if align_corners is not None and "image_encoder" not in files:
         raise ValueError("align_corners is of the image encoder's resize, and no image encoder is given")
-    states = {part: read_state_dict(path, part) for part, path in files.items() if part not in ("captions", "tokenizer")}
+    states = {
+        part: read_state_dict(path, part) for part, path in files.items() if part not in ("captions", "tokenizer")
+    }
     if align_corners is None:
         align_corners = ARCHS[arch].align_corners
     if arch == "galip":
         encoders = load_original(arch, "clip", states["clip"], **known)
-        configs = {"text_config": encoders.config.text_config.to_dict(), "image_config": encoders.config.image_config.to_dict()}
+        configs = {
+            "text_config": encoders.config.text_config.to_dict(),
+            "image_config": encoders.config.image_config.to_dict(),
+        }
         text_encoder, tokenizer = encoders.text_encoder, AutoTokenizer.from_pretrained(files["tokenizer"])
         tokenizer.model_max_length = encoders.config.text_config.max_position_embeddings
     else:
@@ -84,9 +103,12 @@ def convert_files(
             text_width, image_width = text_encoder.config.hidden_size, image_encoder.config.hidden_size
             if text_width != image_width:
                 raise ValueError(
-                    f"{files['text_encoder']} has width {text_width} but {files['image_encoder']} {image_width}: take two encoders trained together"
+                    f"{files['text_encoder']} has width {text_width} but {files['image_encoder']} "
+                    f"{image_width}: take two encoders trained together"
                 )
-            encoders = DAMSMModel(DAMSMConfig(text_config=configs["text_config"], image_config=image_encoder.config.to_dict()))
+            encoders = DAMSMModel(
+                DAMSMConfig(text_config=configs["text_config"], image_config=image_encoder.config.to_dict())
+            )
             encoders.text_encoder.load_state_dict(text_encoder.state_dict())
             encoders.image_encoder.load_state_dict(image_encoder.state_dict())
     _check_vocabulary(tokenizer, text_encoder.config.vocab_size, files)
@@ -95,7 +117,11 @@ def convert_files(
             _save(folder, encoders, tokenizer)
         return encoders.eval()
 
-    judges = {part: load_original(arch, part, state, **configs) for part, state in states.items() if part.startswith("discriminator")}
+    judges = {
+        part: load_original(arch, part, state, **configs)
+        for part, state in states.items()
+        if part.startswith("discriminator")
+    }
     widths = {
         name: getattr(judge.config, name)
         for judge in judges.values()
@@ -116,16 +142,23 @@ def convert_files(
 
 
 def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
-    """Reads the tensors of one part from a published file: bare, below "model", or beside other networks in GALIP's training states.
+    """Reads the tensors of one part from a published file: bare, below "model", or beside other
+    networks in GALIP's training states.
 
     Raises:
         ValueError: the file holds anything but tensors, or not this part.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:  # torch's own words would advise to run what the file stores
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+    ) as error:  # torch's own words would advise to run what the file stores
         raise ValueError(
-            f"{path}: it is no file of tensors alone, or a damaged one, and nothing else is read. Of a TorchScript archive that you trust, such as "
+            f"{path}: it is no file of tensors alone, or a damaged one, and nothing else is read. Of a "
+            "TorchScript archive that you trust, such as "
             "OpenAI's CLIP, save the tensors first: torch.save(torch.jit.load(PATH, 'cpu').state_dict(), NEW_PATH)"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
@@ -135,20 +168,26 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
     elif isinstance(content, Mapping) and isinstance(content.get("netD"), Mapping) and part == "discriminator":
         nets = {net: content[net] for net in ("netD", "netC") if isinstance(content.get(net), Mapping)}
         content = {f"{net}.{key}": value for net, state in nets.items() for key, value in state.items()}
-    if not isinstance(content, Mapping) or not content or not all(type(k) is str and isinstance(v, Tensor) for k, v in content.items()):
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(type(k) is str and isinstance(v, Tensor) for k, v in content.items())
+    ):
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"{path}: it holds no state dict of a {part}; found {found}")
     return dict(content)
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Reads AttnGAN's `captions.pickle`: [training captions, test captions, word of each id, id of each word].
+    """Reads AttnGAN's `captions.pickle`: [training captions, test captions, word of each id, id of
+    each word].
 
     Returns:
         The id of each word, from 1 on; id 0 is the padding `<end>`.
 
     Raises:
-        ValueError: the file is damaged, holds anything but lists, dicts, strings and ints, or its two tables disagree.
+        ValueError: the file is damaged, holds anything but lists, dicts, strings and ints, or its
+            two tables disagree.
     """
     content = read_plain_pickle(path.read_bytes(), path)
     if not isinstance(content, list) or [type(entry) for entry in content] != [list, list, dict, dict]:
@@ -171,7 +210,10 @@ def _check_parts(arch: str, files: Mapping[str, Path]) -> None:
     foreign = [part for part in files if part not in required + optional]
     if missing or foreign:
         problem = f"lacks the {missing[0]}" if missing else f"has no {foreign[0]}"
-        raise ValueError(f"{arch} {problem}: it needs {', '.join(required)}" + (f"; it may have {', '.join(optional)}" if optional else ""))
+        raise ValueError(
+            f"{arch} {problem}: it needs {', '.join(required)}"
+            + (f"; it may have {', '.join(optional)}" if optional else "")
+        )
     for path in files.values():
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path}")
@@ -181,7 +223,8 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, files: Mapp
     if len(tokenizer) != rows:
         part = "captions" if "captions" in files else "tokenizer"
         raise ValueError(
-            f"{files[part]} has {len(tokenizer)} words, but the text encoder was trained with {rows}: take the one published with this encoder"
+            f"{files[part]} has {len(tokenizer)} words, but the text encoder was trained with {rows}: take "
+            "the one published with this encoder"
         )
 
 
@@ -198,7 +241,9 @@ def _join_discriminators(arch: str, config, judges: dict[str, PreTrainedModel]) 
         for name in ("discriminator_channels", "single_scale"):
             own, expected = getattr(judges[part].config, name), getattr(config, name)
             if own != expected:
-                raise ValueError(f"the {part} has {name} {own}, but the other networks {expected}: take files of one training")
+                raise ValueError(
+                    f"the {part} has {name} {own}, but the other networks {expected}: take files of one training"
+                )
         scale.load_state_dict(judges[part].state_dict())
     return discriminator
 

@@ -26,7 +26,7 @@ from torch.testing import assert_close
 
 from t2i_supcon.conversion import load_original
 from t2i_supcon.data import Batch
-from t2i_supcon.models import GANS, operators
+from t2i_supcon.models import GANS, operators, stacked
 from t2i_supcon.training import GANPhase
 from t2i_supcon.training.recipe import parse_recipe
 

@@ -2,13 +2,23 @@
 
 from .archives import BrokenArchiveError, read_plain_pickle
 from .batches import Batches
+from .builders import BUILDERS
 from .coco import read_coco
 from .collate import Batch, Collator
 from .columns import Columns
 from .cub import read_cub
 from .emoji import read_emoji
 from .folder import read_folder
-from .loading import EvaluationRows, Rows, TrainingRows, check_captions, evenly_spaced, load_rows, shard_files
+from .loading import (
+    EvaluationBatch,
+    EvaluationRows,
+    Rows,
+    TrainingRows,
+    check_captions,
+    evenly_spaced,
+    load_rows,
+    shard_files,
+)
 from .pairing import BatchSampler, IndexedRows
 from .shards import Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
@@ -17,12 +27,14 @@ from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixel
 
 __all__ = [
     "BrokenArchiveError",
+    "BUILDERS",
     "Batch",
     "BatchSampler",
     "Batches",
     "BrokenRowError",
     "Collator",
     "Columns",
+    "EvaluationBatch",
     "EvaluationRows",
     "IndexedRows",
     "Rows",

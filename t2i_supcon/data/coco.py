@@ -1,6 +1,7 @@
 """COCO 2014 from the official archives, with one label an image by a stated rule and all of them
 beside it."""
 
+import argparse
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from .archives import Files
 from .shards import Source, make_row
 
+HELP = "photographs of everyday things: COCO 2014, with five captions an image"
 SPLITS = {"train": "train2014", "test": "val2014"}
 FIELDS = {  # of the lists in captions_*.json and instances_*.json, what every entry needs
     "captions": {"images": {"id": int, "file_name": str}, "annotations": {"id": int, "image_id": int, "caption": str}},
@@ -16,6 +18,24 @@ FIELDS = {  # of the lists in captions_*.json and instances_*.json, what every e
         "annotations": {"id": int, "image_id": int, "category_id": int, "area": (int, float)},
     },
 }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of COCO."""
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="train2014.zip and val2014.zip")
+    parser.add_argument("--annotations", type=Path, required=True, help="annotations_trainval2014.zip")
+    parser.add_argument(
+        "--label-rule",
+        choices=["largest", "most_frequent", "rarest"],
+        default="largest",
+        help="which category is the label: the one that covers most of the image (largest, default), has the most "
+        "objects in it, or is in the fewest training images",
+    )
+
+
+def read(options: argparse.Namespace, work: Path) -> Source:
+    """Reads COCO as the options say."""
+    return read_coco(options.images, options.annotations, work, options.label_rule)
 
 
 def read_coco(images: list[Path], annotations: Path, work: Path, label_rule: str = "largest") -> Source:

@@ -1,5 +1,6 @@
 """CUB-200-2011 birds from the official archive and ten captions an image."""
 
+import argparse
 import logging
 import math
 from collections import Counter
@@ -8,9 +9,36 @@ from pathlib import Path
 from .archives import BrokenArchiveError, Files, read_plain_pickle
 from .shards import Source, make_row
 
+HELP = "birds: CUB-200-2011, with ten captions an image"
 logger = logging.getLogger(__name__)
 LISTS = ("images", "image_class_labels", "classes", "train_test_split", "bounding_boxes")
 GAN_SPLIT = "the class-disjoint split of the text-to-image GAN papers (filenames.pickle)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of CUB."""
+    parser.add_argument("--images", type=Path, required=True, help="CUB_200_2011.tgz")
+    parser.add_argument(
+        "--captions", type=Path, required=True, help="archive or folder with text/<class>/<image>.txt, e.g. birds.zip"
+    )
+    parser.add_argument(
+        "--split",
+        choices=["gan", "official"],
+        default="gan",
+        help="gan: the GAN papers' class-disjoint split (default)",
+    )
+    for split in ("train", "test"):
+        parser.add_argument(
+            f"--filenames-{split}",
+            type=Path,
+            help=f"{split}/filenames.pickle of the gan split, if not in the captions archive",
+        )
+
+
+def read(options: argparse.Namespace, work: Path) -> Source:
+    """Reads CUB as the options say."""
+    filenames = {"train": options.filenames_train, "test": options.filenames_test}
+    return read_cub(options.images, options.captions, work, options.split, filenames)
 
 
 def read_cub(

@@ -15,6 +15,7 @@ Captions are templates filled with CLDR names and keywords, the style of the ven
 measured in the pixels.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import io
@@ -34,6 +35,7 @@ from tqdm import tqdm
 
 from .shards import Source, make_row
 
+HELP = "drawings of emoji by nine vendors; the head of t2i_supcon/data/emoji.py says how to get them"
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent / "emoji64"
 
@@ -104,6 +106,19 @@ class Looks(NamedTuple):
 
     colours: list[str]
     shape: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the emoji."""
+    parser.add_argument(
+        "--packages", type=Path, required=True, help="node_modules with emojibase-data and @iconify-json/*"
+    )
+    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default: 128)")
+
+
+def read(options: argparse.Namespace, work: Path) -> Source:
+    """Renders the emoji as the options say."""
+    return read_emoji(options.packages, work, options.size)
 
 
 def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 0.15) -> Source:

@@ -1,5 +1,6 @@
 """A folder of images with a table of captions and labels."""
 
+import argparse
 import csv
 import json
 from pathlib import Path
@@ -9,6 +10,28 @@ import numpy as np
 
 from .archives import Files
 from .shards import Source, make_row
+
+HELP = "images of your own, with a table of their captions and labels"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a folder of images."""
+    parser.add_argument("--images", type=Path, required=True, help="the folder of images")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        required=True,
+        help=".jsonl or .csv: file_name, caption(s), label [, split]; rows of a file become one",
+    )
+    parser.add_argument(
+        "--test-share", type=float, default=0.1, help="share of test rows if the table has no split (default: 0.1)"
+    )
+    parser.add_argument("--caption-separator", help="divides several captions in one field of a .csv")
+
+
+def read(options: argparse.Namespace, work: Path) -> Source:
+    """Reads a folder of images as the options say."""
+    return read_folder(options.images, options.table, work, options.test_share, options.seed, options.caption_separator)
 
 
 def read_folder(

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -269,13 +269,27 @@ class TrainingRows(torch.utils.data.Dataset):
         }
 
 
+class EvaluationBatch(NamedTuple):
+    """Some rows of an evaluation whose images could be read.
+
+    Attributes:
+        images: (B, 3, S, S) in [-1, 1].
+        captions: the B captions.
+        indices: which of the `EvaluationRows` they are.
+    """
+
+    images: torch.Tensor
+    captions: list[str]
+    indices: list[int]
+
+
 class EvaluationRows(torch.utils.data.Dataset):
     """Rows for evaluation: the centre of the image at one size and one fixed caption, nothing
     random.
 
     Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows. A
-    row whose captions hold none is left out, and so is, once `batches` meets it, one whose image is
-    broken; each is logged.
+    row whose captions hold none is left out. One whose image is broken shows only when `batches`
+    reads it, which leaves it out too; each is logged.
 
     Args:
         rows: from `load_rows`; rows of a stream are kept in memory, images not decoded.
@@ -287,7 +301,7 @@ class EvaluationRows(torch.utils.data.Dataset):
         max_broken_share: share of the rows that may be left out, rounded up to whole rows.
 
     Attributes:
-        captions: of the rows that are not left out.
+        captions: of all rows, those with a broken image included.
 
     Raises:
         BrokenRowError: more broken rows than allowed.
@@ -310,27 +324,32 @@ class EvaluationRows(torch.utils.data.Dataset):
         self.files = files
         self.max_broken_share = max_broken_share
         chosen = evenly_spaced(len(self.rows), count or len(self.rows))
-        self.total, self.broken = len(chosen), 0
+        self.total = len(chosen)
         self.captions, self._numbers = [], []  # the numbers of the rows that these captions belong to
+        self._left_out: dict[int, str] = {}  # number of a row: what is wrong with it
         for place, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
             captions = captions or []
             in_turn = (captions[(place + shift) % len(captions)] for shift in range(len(captions)))
             known = next((caption for caption in in_turn if caption and tokenizer(caption)["input_ids"]), None)
             if known is None:
                 why = f"no word of its {len(captions)} captions is in the vocabulary"
-                self._count_broken(f"{name_row(files, number)} ({self.rows[number]['image_id']}): {why}")
+                self._leave_out(number, f"{name_row(files, number)} ({self.rows[number]['image_id']}): {why}")
             else:
                 self.captions.append(known)
                 self._numbers.append(number)
 
-    def _count_broken(self, what: str) -> None:
-        self.broken += 1
+    def _leave_out(self, number: int, what: str) -> None:
+        """Logs and counts a row the first time that it turns out to be broken."""
         if not self.max_broken_share:
             raise BrokenRowError(what)
-        logger.warning("row left out of evaluations, number %d of %d: %s", self.broken, self.total, what)
-        if self.broken > math.ceil(self.max_broken_share * self.total):
+        if number in self._left_out:
+            return
+        self._left_out[number] = what
+        broken = len(self._left_out)
+        logger.warning("row left out of evaluations, number %d of %d: %s", broken, self.total, what)
+        if broken > math.ceil(self.max_broken_share * self.total):
             raise BrokenRowError(
-                f"{self.broken} broken rows among the {self.total} of evaluations, more than "
+                f"{broken} broken rows among the {self.total} of evaluations, more than "
                 f"data.max_broken_share {self.max_broken_share:g} "
                 f"allows; the last: {what}"
             )
@@ -344,22 +363,18 @@ class EvaluationRows(torch.utils.data.Dataset):
         image = decode_image(row["image"], row["image_id"])
         return scale_pixels(image_pyramid(image, (self.size,), row["bbox"])[0])
 
-    def batches(self, size: int) -> Iterator[torch.Tensor]:
-        """Yields the images of all rows, `size` at once, (B, 3, S, S). Rows with a broken image
-        drop out, of `captions` too."""
-        start = 0
-        while start < len(self):
-            images = []
-            while len(images) < size and start + len(images) < len(self):
-                place = start + len(images)
-                try:
-                    images.append(self[place])
-                except BrokenRowError as error:
-                    self._count_broken(f"{name_row(self.files, self._numbers[place])}: {error}")
-                    del self._numbers[place], self.captions[place]
-            start += len(images)
-            if images:
-                yield torch.stack(images)
+    def batches(self, size: int) -> Iterator[EvaluationBatch]:
+        """Yields the rows whose image can be read, `size` at once, in order."""
+        images, indices = [], []
+        for index, number in enumerate(self._numbers):
+            try:
+                images.append(self[index])
+                indices.append(index)
+            except BrokenRowError as error:
+                self._leave_out(number, f"{name_row(self.files, number)}: {error}")
+            if images and (len(images) == size or index == len(self) - 1):
+                yield EvaluationBatch(torch.stack(images), [self.captions[i] for i in indices], indices)
+                images, indices = [], []
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

@@ -1,5 +1,5 @@
 """Evaluation of encoders and of generated pictures."""
 
-from .embedding import embed_images, embed_texts
+from .embedding import EmbeddedImages, embed_images, embed_texts
 
-__all__ = ["embed_images", "embed_texts"]
+__all__ = ["EmbeddedImages", "embed_images", "embed_texts"]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..conversion import load_encoders, load_inception_weights
 from ..data import Batch, EvaluationRows, build_tokenizer, evenly_spaced, save_tokenizer, to_pil
-from ..evaluation import embed_images, embed_texts
+from ..evaluation import EmbeddedImages, embed_images, embed_texts
 from ..figures import image_strip
 from ..metrics import retrieval_recall
 from ..models import CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
@@ -53,7 +53,7 @@ class EncoderPhase:
         self.tokenizer = tokenizer
         self.evaluation = evaluation
         self.image_sizes = (recipe.image_size,)
-        self._held_out: tuple[Tensor, Tensor] | None = None
+        self._held_out: tuple[EmbeddedImages, Tensor] | None = None
         if recipe.channels_last:
             model.image_encoder.to(memory_format=torch.channels_last)
         model.image_encoder.trunk.requires_grad_(recipe.train_trunk)
@@ -142,7 +142,7 @@ class EncoderPhase:
     def evaluate(self) -> dict[str, float]:
         """Text-to-image retrieval among 100 held-out images."""
         images, texts = self._embed_held_out()
-        return retrieval_recall(texts, images)
+        return retrieval_recall(texts, images.image_emb)
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """The evaluation in words and numbers."""
@@ -158,21 +158,19 @@ class EncoderPhase:
     def samples(self) -> tuple[list[Image.Image], list[str]]:
         """For eight held-out captions, the five images found first, best on the left."""
         images, texts = self._embed_held_out()
-        chosen = evenly_spaced(len(images), 8)
-        found = (F.normalize(texts[chosen], dim=-1) @ F.normalize(images, dim=-1).T).topk(5).indices.tolist()
-        return [image_strip([to_pil(self.evaluation[number]) for number in row]) for row in found], [
-            self.evaluation.captions[number] for number in chosen
-        ]
+        chosen = evenly_spaced(len(texts), 8)
+        similarity = F.normalize(texts[chosen], dim=-1) @ F.normalize(images.image_emb, dim=-1).T
+        found = similarity.topk(min(5, len(texts))).indices.tolist()
+        strips = [image_strip([to_pil(self.evaluation[images.indices[i]]) for i in ranked]) for ranked in found]
+        return strips, [images.captions[i] for i in chosen]
 
-    def _embed_held_out(self) -> tuple[Tensor, Tensor]:
+    def _embed_held_out(self) -> tuple[EmbeddedImages, Tensor]:
         """Images and texts of all held-out rows, computed once between two steps."""
         if self._held_out is not None:
             return self._held_out
         towers, device = self.towers.eval(), self.accelerator.device
         images = embed_images(towers.image_encoder, self.evaluation, device)
-        texts = embed_texts(
-            towers.text_encoder, self.tokenizer, self.evaluation.captions, device
-        )  # of the rows that the images left
+        texts = embed_texts(towers.text_encoder, self.tokenizer, images.captions, device)
         self._train_mode()
         self._held_out = images, texts
         return images, texts

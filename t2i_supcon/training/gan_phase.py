@@ -432,11 +432,13 @@ class GANPhase:
         features, one image per held-out caption."""
         device = self.accelerator.device
         if not self._targets:
-            held_out = feature_statistics(embed_images(self.image_encoder, self.evaluation, device).numpy())
-            training = feature_statistics(embed_images(self.image_encoder, self.reference, device).numpy())
-            texts = embed_texts(self.text_encoder, self.tokenizer, self.evaluation.captions, device)
+            images, captions, _ = embed_images(self.image_encoder, self.evaluation, device)
+            held_out = feature_statistics(images.numpy())
+            training = feature_statistics(embed_images(self.image_encoder, self.reference, device).image_emb.numpy())
+            texts = embed_texts(self.text_encoder, self.tokenizer, captions, device)
             self._targets = {"held_out": held_out, "texts": texts, "yardstick": frechet_distance(training, held_out)}
-        captions = self.evaluation.captions
+            self._targets["captions"] = captions
+        captions = self._targets["captions"]
         noise = self._evaluation_noise(len(captions), seed=0)
         drawn = []
         for start in range(0, len(captions), 64):
@@ -452,7 +454,7 @@ class GANPhase:
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """The evaluation in words and numbers."""
-        n = len(self.evaluation)
+        n = len(self._targets["captions"])
         return "\n".join(
             [
                 f"Frechet distance to {n} held-out images in the features of the frozen image encoder (not "

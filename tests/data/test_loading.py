@@ -120,9 +120,16 @@ def damaged(tmp_path):
 def test_an_allowed_share_is_left_out_of_evaluations(damaged, tokenizer, streaming, caplog):
     rows, files = load_rows(damaged, "train", streaming=streaming), shard_files(damaged, "train")
     evaluation = EvaluationRows(rows, tokenizer, 8, files=files, max_broken_share=0.2)
-    images = torch.cat(list(evaluation.batches(7)))
+    before = list(evaluation.captions)
+    batches = list(evaluation.batches(7))
+    images, captions = torch.cat([batch.images for batch in batches]), sum((batch.captions for batch in batches), [])
     whole = [i for i in range(20) if i not in (3, 8, 12, 15)]
-    assert evaluation.captions == [CAPTIONS[i % 4] for i in whole] and len(evaluation) == len(images) == 16
+    assert captions == [CAPTIONS[i % 4] for i in whole] and len(captions) == len(images) == 16
+    assert [len(batch.images) for batch in batches] == [7, 7, 2]
+    indices = sum((batch.indices for batch in batches), [])
+    assert [evaluation.captions[index] for index in indices] == captions
+    assert all(torch.equal(evaluation[index], image) for index, image in zip(indices, images))
+    assert evaluation.captions == before and len(evaluation) == 18  # reading changes nothing
     for image, number in zip(images, whole):
         assert torch.equal(image, scale_pixels(image_pyramid(picture(number), (8,))[0]))
     assert [re.search(r"train-00000-of-00001.parquet, row (\d+)", message)[1] for message in caplog.messages] == [
@@ -131,9 +138,8 @@ def test_an_allowed_share_is_left_out_of_evaluations(damaged, tokenizer, streami
         "3",
         "15",
     ]
-    assert (
-        torch.equal(torch.cat(list(evaluation.batches(100))), images) and len(caplog.messages) == 4
-    )  # what is left out stays out
+    (again,) = evaluation.batches(100)
+    assert torch.equal(again.images, images) and len(caplog.messages) == 4  # each is told once
 
 
 def test_more_broken_rows_than_allowed_end_an_evaluation(damaged, tokenizer):

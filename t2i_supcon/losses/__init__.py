@@ -1,4 +1,5 @@
-"""Losses as pure functions of tensors and plain numbers, computed in float32."""
+"""Losses as pure functions of tensors and plain numbers, computed in float32, or in float64 where a
+tensor given is that; a caller's autocast does not reach inside."""
 
 from .adversarial import (
     bce_discriminator_loss,
@@ -8,6 +9,7 @@ from .adversarial import (
     kl_loss,
     matching_aware_gradient_penalty,
 )
+from .alternatives import label_cross_entropy, nt_xent_loss, unicl_loss
 from .matching import (
     clip_contrastive_loss,
     cosine_matching_loss,
@@ -26,11 +28,14 @@ __all__ = [
     "hinge_discriminator_loss",
     "hinge_generator_loss",
     "kl_loss",
+    "label_cross_entropy",
     "matching_aware_gradient_penalty",
     "matching_loss",
+    "nt_xent_loss",
     "positive_mask",
     "sentence_matching_loss",
     "supcon_loss",
+    "unicl_loss",
     "word_matching_loss",
     "word_relevance",
 ]

@@ -5,7 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import full_precision
 
+
+@full_precision
 def hinge_discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor | None = None) -> Tensor:
     """Hinge loss of a conditional discriminator (DF-GAN, arXiv 2008.05865, eq. 1, without its
     penalty).
@@ -15,17 +18,19 @@ def hinge_discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor | None = 
         fake: (B,) logits of generated images with their captions.
         wrong: (M,) logits of real images with captions of others.
     """
-    negative = F.relu(1 + fake.float()).mean()
+    negative = F.relu(1 + fake).mean()
     if wrong is not None:
-        negative = (negative + F.relu(1 + wrong.float()).mean()) / 2
-    return F.relu(1 - real.float()).mean() + negative
+        negative = (negative + F.relu(1 + wrong).mean()) / 2
+    return F.relu(1 - real).mean() + negative
 
 
+@full_precision
 def hinge_generator_loss(fake: Tensor) -> Tensor:
     """-mean of the (B,) logits of generated images with their captions."""
-    return -fake.float().mean()
+    return -fake.mean()
 
 
+@full_precision
 def bce_discriminator_loss(
     real: Tensor,
     fake: Tensor,
@@ -48,6 +53,7 @@ def bce_discriminator_loss(
     return sum(true) / len(true) + sum(false) / len(false)
 
 
+@full_precision
 def bce_generator_loss(fake: Tensor, fake_uncond: Tensor | None = None) -> Tensor:
     """Cross-entropy of generated images against "real" (AttnGAN, eq. 4, without its factor 1/2),
     summed over the heads.
@@ -60,16 +66,17 @@ def bce_generator_loss(fake: Tensor, fake_uncond: Tensor | None = None) -> Tenso
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
+@full_precision
 def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:
     """Divergence of N(mu, exp(logvar)) from N(0, 1), averaged over rows and dimensions as in
     AttnGAN's code; both are (B, C)."""
-    mu, logvar = mu.float(), logvar.float()
     return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
 
 
+@full_precision
 def matching_aware_gradient_penalty(
     logits: Tensor, inputs: tuple[Tensor, ...], coefficient: float = 2.0, power: float = 6.0
 ) -> Tensor:
@@ -82,5 +89,5 @@ def matching_aware_gradient_penalty(
             sentences); the norm is over all of them jointly.
     """
     grads = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
-    squared_norm = sum(grad.float().flatten(1).square().sum(dim=1) for grad in grads)  # (B,)
+    squared_norm = sum(grad.to(logits.dtype).flatten(1).square().sum(dim=1) for grad in grads)  # (B,)
     return coefficient * (squared_norm ** (power / 2)).mean()  # no square root: its derivative is infinite at zero

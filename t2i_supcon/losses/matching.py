@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import full_precision
 from .supcon import positive_mask
 
 
+@full_precision
 def word_matching_loss(
     region_feats: Tensor,
     word_embs: Tensor,
@@ -38,13 +40,14 @@ def word_matching_loss(
     """
     relevance = word_relevance(region_feats, word_embs, attention_mask, gamma1, gamma2)
     padding = attention_mask[:, :, None] == 0
-    scores = word_embs.float() @ region_feats.float().flatten(2)  # (B, T, h * w)
+    scores = word_embs @ region_feats.flatten(2)  # (B, T, h * w)
     attentions = (
         (gamma1 * scores.masked_fill(padding, float("-inf")).softmax(dim=1)).softmax(dim=2).masked_fill(padding, 0)
     )
     return *matching_loss(gamma3 * relevance, labels), attentions.unflatten(2, region_feats.shape[2:])
 
 
+@full_precision
 def word_relevance(
     region_feats: Tensor, word_embs: Tensor, attention_mask: Tensor, gamma1: float = 5.0, gamma2: float = 5.0
 ) -> Tensor:
@@ -63,9 +66,9 @@ def word_relevance(
     Returns:
         (M, B).
     """
-    regions = region_feats.float().flatten(2)  # (M, D, R)
+    regions = region_feats.flatten(2)  # (M, D, R)
     real = attention_mask.bool()
-    words, lengths = word_embs.float()[real], real.sum(dim=1).tolist()  # (W, D)
+    words, lengths = word_embs[real], real.sum(dim=1).tolist()  # (W, D)
     scores = words.expand(len(regions), -1, -1) @ regions  # (M, W, R)
     attention = torch.cat(
         [caption.softmax(dim=1) for caption in scores.split(lengths, dim=1)], dim=1
@@ -79,6 +82,7 @@ def word_relevance(
     )  # eq. 10
 
 
+@full_precision
 def sentence_matching_loss(
     image_emb: Tensor, sent_emb: Tensor, labels: Tensor | None = None, gamma3: float = 10.0
 ) -> tuple[Tensor, Tensor]:
@@ -94,12 +98,11 @@ def sentence_matching_loss(
     Returns:
         (image_to_text, text_to_image), two scalars.
     """
-    similarity = F.cosine_similarity(
-        image_emb.float()[:, None], sent_emb.float()[None], dim=-1, eps=1e-8
-    )  # (image, caption)
+    similarity = F.cosine_similarity(image_emb[:, None], sent_emb[None], dim=-1, eps=1e-8)  # (image, caption)
     return matching_loss(gamma3 * similarity, labels)
 
 
+@full_precision
 def clip_contrastive_loss(
     image_emb: Tensor, sent_emb: Tensor, logit_scale: Tensor | float, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -116,16 +119,18 @@ def clip_contrastive_loss(
     Returns:
         (image_to_text, text_to_image), two scalars.
     """
-    similarity = F.normalize(image_emb.float(), dim=1) @ F.normalize(sent_emb.float(), dim=1).T  # (image, caption)
+    similarity = F.normalize(image_emb, dim=1) @ F.normalize(sent_emb, dim=1).T  # (image, caption)
     return matching_loss(logit_scale * similarity, labels)
 
 
+@full_precision
 def cosine_matching_loss(image_emb: Tensor, sent_emb: Tensor) -> Tensor:
     """-mean cosine of each image (B, D) and its own sentence (B, D): GALIP's `clip_sim`, in [-1,
     1]."""
-    return -F.cosine_similarity(image_emb.float(), sent_emb.float(), dim=1).mean()
+    return -F.cosine_similarity(image_emb, sent_emb, dim=1).mean()
 
 
+@full_precision
 def matching_loss(similarity: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each image's own caption and of each caption's own image, from all
     similarities of a batch.

@@ -6,7 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .precision import full_precision
 
+
+@full_precision
 def positive_mask(labels: Tensor, overlap: Literal["any", "jaccard"] = "any") -> Tensor:
     """Who is whose positive: rows that share a label, never a row with itself.
 
@@ -27,7 +30,7 @@ def positive_mask(labels: Tensor, overlap: Literal["any", "jaccard"] = "any") ->
             raise ValueError('overlap="jaccard" needs multi-hot labels of shape (N, C)')
         mask = (labels[:, None] == labels[None, :]) & (labels >= 0)[:, None]
     elif labels.dim() == 2:
-        sets = labels.float()
+        sets = labels if labels.is_floating_point() else labels.float()
         shared = sets @ sets.T  # (N, N)
         mask = shared > 0
         if overlap == "jaccard":
@@ -38,6 +41,7 @@ def positive_mask(labels: Tensor, overlap: Literal["any", "jaccard"] = "any") ->
     return mask.masked_fill(torch.eye(len(labels), dtype=torch.bool, device=labels.device), 0)
 
 
+@full_precision
 def supcon_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss over all rows that have a positive.
 
@@ -50,7 +54,7 @@ def supcon_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Te
         temperature: t > 0.
 
     Returns:
-        Scalar, float32; zero (with zero gradient) where no row has a positive.
+        Scalar; zero (with zero gradient) where no row has a positive.
 
     Raises:
         ValueError: shapes that do not fit, or a temperature that is not positive.
@@ -58,12 +62,11 @@ def supcon_loss(embeddings: Tensor, positives: Tensor, temperature: float) -> Te
     n = len(embeddings)
     if positives.shape != (n, n):
         raise ValueError(f"positives have shape {tuple(positives.shape)}; {n} embeddings need ({n}, {n})")
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be positive")
-    z = embeddings.float()
-    itself = torch.eye(n, dtype=torch.bool, device=z.device)
-    weights = positives.float().masked_fill(itself, 0)  # (N, N)
-    logits = (z @ z.T / temperature).masked_fill(itself, float("-inf"))
+    itself = torch.eye(n, dtype=torch.bool, device=embeddings.device)
+    weights = positives.to(embeddings.dtype).masked_fill(itself, 0)  # (N, N)
+    logits = (embeddings @ embeddings.T / temperature).masked_fill(itself, float("-inf"))
     log_prob = (logits - logits.logsumexp(dim=1, keepdim=True)).masked_fill(itself, 0)
     total = weights.sum(dim=1)  # (N,)
     anchors = total > 0

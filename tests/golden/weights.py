@@ -22,13 +22,13 @@ class Golden:
     def __init__(self, name: str):
         with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
             stored = {key: file.get_tensor(key) for key in file.keys()}
-            metadata = file.metadata()
+            metadata = file.metadata() or {}  # of a file without weights
         self.inputs = {key.removeprefix("inputs/"): value for key, value in stored.items() if key.startswith("inputs/")}
         self.outputs = {
             key.removeprefix("outputs/"): value for key, value in stored.items() if key.startswith("outputs/")
         }
         self.weights = {}
-        for key, (shape, dtype, factor) in json.loads(metadata["weights"]).items():
+        for key, (shape, dtype, factor) in json.loads(metadata.get("weights", "{}")).items():
             if factor == 0:
                 self.weights[key] = stored[f"weights/{key}"]
             else:

@@ -1,16 +1,14 @@
 """Differentiable augmentation of what a discriminator sees (DiffAugment, Zhao et al., arXiv
-2006.10738).
+2006.10738), with its authors' strengths.
 
 Real and generated images pass the same random operations, so that few training images do not let
-the discriminator learn them by heart.
+the discriminator learn them by heart. What is moved in or cut out is zero, as the paper defines it:
+mid grey in [-1, 1].
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-FILL = 1.0  # value of pixels moved in or cut out: white
-
 
 Scales = tuple[Tensor, ...]
 
@@ -30,7 +28,7 @@ def augment(scales: Scales, policies: list[str]) -> Scales:
 
 
 def color(scales: Scales) -> Scales:
-    """Brightness by up to +-0.5 of the range, saturation x 0..2, contrast x 0.5..1.5."""
+    """Brightness by up to +-0.5, a quarter of the range; saturation x 0..2; contrast x 0.5..1.5."""
     low = scales[0]
     brightness, saturation, contrast = torch.rand(3, len(low), 1, 1, 1, device=low.device, dtype=low.dtype)
     changed = []
@@ -43,37 +41,38 @@ def color(scales: Scales) -> Scales:
     return tuple(changed)
 
 
-def translation(scales: Scales, ratio: float = 1 / 8) -> Scales:
-    """Moves each image by up to `ratio` of its side in both directions, by whole pixels of the
-    lowest scale; white moves in."""
+def translation(scales: Scales) -> Scales:
+    """Moves each image by up to an eighth of its side along both axes, by whole pixels of the
+    lowest scale."""
     low = scales[0]
-    reach = round(low.shape[2] * ratio)
+    reach = low.shape[2] // 8
     shift = torch.randint(-reach, reach + 1, (2, len(low), 1, 1), device=low.device)
-    return tuple(
-        _move(images, shift * (images.shape[2] // low.shape[2]), reach * (images.shape[2] // low.shape[2]))
-        for images in scales
-    )
+    factors = [images.shape[2] // low.shape[2] for images in scales]
+    return tuple(_move(images, factor * shift, factor * reach) for images, factor in zip(scales, factors))
 
 
 def _move(images: Tensor, shift: Tensor, reach: int) -> Tensor:
     b, _, height, width = images.shape
     dy, dx = shift
-    padded = F.pad(images, (reach,) * 4, value=FILL)
+    padded = F.pad(images, (reach,) * 4)
     rows = torch.arange(height, device=images.device)[None, :, None] + reach + dy  # (B, H, 1)
     columns = torch.arange(width, device=images.device)[None, None, :] + reach + dx  # (B, 1, W)
     batch = torch.arange(b, device=images.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[batch, rows, columns].permute(0, 3, 1, 2)
 
 
-def cutout(scales: Scales, ratio: float = 1 / 2) -> Scales:
-    """Paints a square of `ratio` of the side white, its centre anywhere in the image."""
-    b, _, height, width = scales[0].shape
-    half = round(height * ratio / 2)
-    y, x = torch.randint(0, height, (2, b, 1, 1), device=scales[0].device)
-    inside_rows = (torch.arange(height, device=y.device)[None, :, None] - y).abs() < half  # (B, H, 1)
-    inside_columns = (torch.arange(width, device=y.device)[None, None, :] - x).abs() < half  # (B, 1, W)
-    inside = (inside_rows & inside_columns)[:, None]  # (B, 1, H, W)
-    return tuple(images.masked_fill(_enlarge(inside, images.shape[2] // height), FILL) for images in scales)
+def cutout(scales: Scales) -> Scales:
+    """Cuts out a square of half the side, its centre anywhere in the image, so that up to half of
+    the square lies beyond each edge."""
+    low = scales[0]
+    size = low.shape[2]
+    side = size // 2
+    # the centre of an even side lies between two pixels, or on the edge
+    centre = torch.randint(0, size + 1 - side % 2, (2, len(low), 1), device=low.device)
+    distance = torch.arange(size, device=low.device) - (centre - side // 2)  # (2, B, S), from the first pixel cut out
+    rows, columns = (distance >= 0) & (distance < side)
+    cut = (rows[:, :, None] & columns[:, None, :])[:, None]  # (B, 1, S, S)
+    return tuple(images.masked_fill(_enlarge(cut, images.shape[2] // size), 0) for images in scales)
 
 
 def _enlarge(mask: Tensor, times: int) -> Tensor:

@@ -11,7 +11,16 @@ from .attngan import (
     AttnGANGenerator,
     AttnGANScaleDiscriminator,
 )
-from .base import DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings, TextToImageModel
+from .base import (
+    DiscriminatorOutput,
+    GeneratorOutput,
+    ImageEmbeddings,
+    TextEmbeddings,
+    TextToImageModel,
+    draw_images,
+    sample_noise,
+    seeded_generator,
+)
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPPairConfig, CLIPPairModel, CLIPTextEncoder
 from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
 from .dmgan import DMGANConfig, DMGANDiscriminator, DMGANForTextToImage, DMGANGenerator, DMGANScaleDiscriminator
@@ -80,4 +89,7 @@ __all__ = [
     "SSAGANGenerator",
     "TextEmbeddings",
     "TextToImageModel",
+    "draw_images",
+    "sample_noise",
+    "seeded_generator",
 ]

@@ -1,13 +1,20 @@
-"""What every network here shares: the output types, the initialisation policy and the text-to-image
-composite."""
+"""What every network here shares: the output types, the initialisation policy, the text-to-image
+composite and its road from token ids and noise to images."""
 
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+ROWS_AT_ONCE = 64  # that one forward of a generator draws, so that memory does not grow with the pictures asked for
+MAX_IMAGES = 10_000  # of one call of `generate`
 
 
 @dataclass
@@ -131,22 +138,41 @@ class TextToImageModel(GANPreTrainedModel):
         self.generator = self.generator_class(config)
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_encoder.set_input_embeddings(value)
+
+    @can_return_tuple
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, noise: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        noise: Tensor | None = None,
+        conditioning_noise: Tensor | None = None,
+        output_attentions: bool = False,
     ) -> GeneratorOutput:
-        """Draws one image per caption.
+        """Draws one image per caption, with gradients and in the mode the model is in; to draw
+        pictures for people, call `generate`.
 
         Args:
             input_ids: (B, T) token ids.
-            attention_mask: (B, T), 1 = real token; all ones when absent.
+            attention_mask: (B, T), 1 = real token; left to the text encoder when absent.
             noise: (B, Z); drawn from N(0, 1) when absent.
+            conditioning_noise: (B, C), the normal draw of conditioning augmentation; drawn when
+                absent, not used by a generator without it.
+            output_attentions: whether to return `attentions` or `masks`, whichever the generator
+                has.
+            return_dict: False gives a tuple of what is not None.
         """
         text = self.text_encoder(input_ids, attention_mask)
         if noise is None:
             noise = torch.randn(
                 len(input_ids), self.config.noise_dim, device=text.sent_emb.device, dtype=text.sent_emb.dtype
             )
-        return self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask)
+        output = self.generator(noise, text.sent_emb, text.word_embs, text.attention_mask, conditioning_noise)
+        return output if output_attentions else _without_attentions(output)
 
     @torch.no_grad()
     def generate(
@@ -155,20 +181,32 @@ class TextToImageModel(GANPreTrainedModel):
         attention_mask: Tensor | None = None,
         num_images_per_prompt: int = 1,
         noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        conditioning_noise: Tensor | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         truncation: float | None = None,
         output_attentions: bool = False,
     ) -> GeneratorOutput:
-        """Draws images for B captions; rows come prompt by prompt.
+        """Draws N images for each of B captions, in evaluation mode; rows come prompt by prompt.
+
+        With `noise` and, for a generator with conditioning augmentation, `conditioning_noise`
+        given, this is a function of its arguments. With `generator` given instead, an image depends
+        on its prompt, the generator's state and its number among the prompt's images, but neither
+        on how many images are drawn nor on the other prompts. CPUs compute the rows one by one, so
+        that this holds to the last bit; other devices compute batches, whose size may change the
+        rounding.
 
         Args:
             input_ids: (B, T) token ids.
-            attention_mask: (B, T), 1 = real token; all ones when absent.
-            num_images_per_prompt: N images for each caption.
+            attention_mask: (B, T), 1 = real token, padding on the right; when absent, the text
+                encoder decides: DAMSM's reads all tokens, CLIP's up to the first end of text.
+            num_images_per_prompt: N.
             noise: (B * N, Z); drawn from N(0, 1) when absent.
-            generator: source of the noise, also of conditioning augmentation's; the same seed on
-                the same device gives the same images.
-            truncation: redraws noise values beyond this bound (typical: 0.5 to 2; less variety,
+            conditioning_noise: (B * N, C), the normal draw of conditioning augmentation; drawn when
+                absent, not used by a generator without it.
+            generator: source of the noise that is not given. One generator gives every prompt the
+                same N noises; a list has one generator for each prompt. When absent, torch's global
+                one gives every row its own.
+            truncation: keeps each drawn value within this bound (typical: 0.5 to 2; less variety,
                 cleaner images).
             output_attentions: whether to return where each word was read or where the text may
                 change the picture.
@@ -181,52 +219,248 @@ class TextToImageModel(GANPreTrainedModel):
             `masks`, (B * N, 1, s, s) in [0, 1] per block. Both are None without it.
 
         Raises:
-            ValueError: noise of another shape, a truncation that is not positive, or attentions
-                asked of a generator that has neither.
+            ValueError: token ids or noise of another shape, type or range; fewer than one image or
+                more than `MAX_IMAGES`; a truncation that is not positive and finite; another number
+                of generators than prompts; attentions asked of a generator that has neither.
         """
-        text = self.text_encoder(input_ids, attention_mask)
-        rows = len(input_ids) * num_images_per_prompt
-        shape = (rows, self.config.noise_dim)
-        if noise is None:
-            noise = sample_noise(shape, generator, truncation).to(text.sent_emb)
-        elif tuple(noise.shape) != shape:
+        input_ids, attention_mask = check_tokens(input_ids, attention_mask, self.config.text_config.vocab_size)
+        rows = len(input_ids) * _whole_number("num_images_per_prompt", num_images_per_prompt)
+        if not 1 <= rows <= MAX_IMAGES:
             raise ValueError(
-                f"noise has shape {tuple(noise.shape)}; {len(input_ids)} prompts x {num_images_per_prompt} "
-                f"images need {shape}"
+                f"num_images_per_prompt is {_shown(num_images_per_prompt)}; one call draws from 1 to {MAX_IMAGES:,} "
+                f"images, and there are {len(input_ids)} prompts"
             )
-        extra = {}
-        if hasattr(
-            self.config, "conditioning_dim"
-        ):  # drawn here, not inside the generator, so that the seed decides it too
-            extra["conditioning_noise"] = sample_noise((rows, self.config.conditioning_dim), generator, truncation).to(
-                text.sent_emb
-            )
-        each = [
-            t.repeat_interleave(num_images_per_prompt, dim=0)
-            for t in (text.sent_emb, text.word_embs, text.attention_mask)
-        ]
-        output = self.generator(noise, *each, **extra)
-        if output_attentions and not (output.attentions or output.masks):
+        given = {"noise": noise, "conditioning_noise": conditioning_noise}
+        widths = noise_widths(self.config)
+        for name, tensor in given.items():
+            if tensor is not None and widths[name] and tuple(tensor.shape) != (rows, widths[name]):
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}; {len(input_ids)} prompts x {num_images_per_prompt} "
+                    f"images need {(rows, widths[name])}"
+                )
+        check_truncation(truncation)
+        if any(given[name] is None and width for name, width in widths.items()):
+            drawn = self._sample_noise(len(input_ids), num_images_per_prompt, generator, truncation)
+            noise = drawn[0] if noise is None else noise
+            conditioning_noise = drawn[1] if conditioning_noise is None else conditioning_noise
+        device = self.get_input_embeddings().weight.device
+        output = draw_images(
+            self.text_encoder,
+            self.generator,
+            input_ids.to(device),
+            None if attention_mask is None else attention_mask.to(device),
+            noise,
+            conditioning_noise,
+            rows_at_once=1 if device.type == "cpu" else ROWS_AT_ONCE,
+        )
+        if not output_attentions:
+            return _without_attentions(output)
+        if not (output.attentions or output.masks):
             raise ValueError(
                 f"{type(self).__name__} has no attentions to return: its generator neither attends to words "
                 "nor predicts masks"
             )
-        maps = {"attentions": output.attentions, "masks": output.masks} if output_attentions else {}
-        return GeneratorOutput(
-            images=tuple(image.clamp(-1, 1) for image in output.images), mu=output.mu, logvar=output.logvar, **maps
+        return output
+
+    def _sample_noise(
+        self,
+        num_prompts: int,
+        num_images: int,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        truncation: float | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Both noises of all rows; see `generate`."""
+        if generator is None:
+            return sample_noise(self.config, num_prompts * num_images, None, truncation)
+        if isinstance(generator, torch.Generator):
+            drawn = [sample_noise(self.config, num_images, generator, truncation)] * num_prompts
+        elif len(generator) == num_prompts:
+            drawn = [sample_noise(self.config, num_images, one, truncation) for one in generator]
+        else:
+            raise ValueError(f"there are {len(generator)} generators for {num_prompts} prompts; give one, or one each")
+        return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*drawn))
+
+
+def _without_attentions(output: GeneratorOutput) -> GeneratorOutput:
+    return GeneratorOutput(images=output.images, mu=output.mu, logvar=output.logvar)
+
+
+@torch.no_grad()
+def draw_images(
+    text_encoder: PreTrainedModel,
+    generator: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    noise: Tensor,
+    conditioning_noise: Tensor | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> GeneratorOutput:
+    """Draws N images for each of B captions: the one road from token ids and noise to images.
+
+    Both networks run in evaluation mode, whichever they were in, and are put back into it.
+
+    Args:
+        text_encoder, generator: on one device.
+        input_ids: (B, T) token ids, on that device.
+        attention_mask: (B, T), 1 = real token; left to the text encoder when absent.
+        noise: (B * N, Z), the N rows of a caption one after the other, on any device.
+        conditioning_noise: (B * N, C), for a generator with conditioning augmentation.
+        rows_at_once: of one forward; a row's values do not depend on it but for rounding.
+
+    Returns:
+        Output of B * N rows with all that the generator gives, images clamped to [-1, 1].
+    """
+    with evaluation_mode(text_encoder, generator):
+        text = _by_rows(text_encoder, (input_ids, attention_mask), rows_at_once)
+        sent_emb, word_embs, mask = (
+            tensor.repeat_interleave(len(noise) // len(input_ids), dim=0)
+            for tensor in (text.sent_emb, text.word_embs, text.attention_mask)
         )
+        noise, conditioning_noise = (None if x is None else x.to(sent_emb) for x in (noise, conditioning_noise))
+        output = _by_rows(generator, (noise, sent_emb, word_embs, mask, conditioning_noise), rows_at_once)
+    output.images = tuple(image.clamp(-1, 1) for image in output.images)
+    return output
+
+
+def _by_rows(network: nn.Module, inputs: tuple[Tensor | None, ...], rows_at_once: int) -> ModelOutput:
+    """Calls the network on a few rows of its inputs at a time and joins what it gives."""
+    parts = [
+        network(*(None if tensor is None else tensor[start : start + rows_at_once] for tensor in inputs))
+        for start in range(0, len(inputs[0]), rows_at_once)
+    ]
+    return type(parts[0])(**{name: _concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _concatenate(parts: list[Tensor] | list[tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:
+    """Joins rows of tensors, or of tuples of tensors one by one."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+    return tuple(_concatenate(list(same)) for same in zip(*parts, strict=True))
+
+
+@contextmanager
+def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
+    """Inside the block the networks are in evaluation mode; afterwards each of their modules is in
+    the mode it was in."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def noise_widths(config: PreTrainedConfig) -> dict[str, int]:
+    """Z of `noise` and C of `conditioning_noise`, which is 0 without conditioning augmentation."""
+    return {"noise": config.noise_dim, "conditioning_noise": getattr(config, "conditioning_dim", 0)}
 
 
 def sample_noise(
-    shape: tuple[int, int], generator: torch.Generator | None = None, truncation: float | None = None
-) -> Tensor:
-    """Draws N(0, 1) of shape (B, Z), redrawing values beyond `truncation` where that is given."""
+    config: PreTrainedConfig,
+    num_images: int,
+    generator: torch.Generator | None = None,
+    truncation: float | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Draws from N(0, 1) all that N images leave to chance, image by image: the first images are
+    the same however many follow.
+
+    Args:
+        config: of the GAN.
+        num_images: N.
+        generator: source of the draws, such as `seeded_generator(0)`; torch's global one when
+            absent.
+        truncation: keeps each value within this bound, by drawing from the normal distribution cut
+            off there.
+
+    Returns:
+        `noise` (N, Z) and `conditioning_noise` (N, C), on the generator's device; the second is
+        None for a GAN without conditioning augmentation.
+
+    Raises:
+        ValueError: a truncation that is not positive and finite.
+    """
+    check_truncation(truncation)
+    width = sum(noise_widths(config).values())
     device = generator.device if generator is not None else "cpu"
-    noise = torch.randn(shape, generator=generator, device=device)
+    rows = torch.empty(num_images, width, device=device)
+    for row in rows:
+        row.copy_(_normal_values(width, generator, truncation, device))
+    noise, conditioning_noise = rows.split(list(noise_widths(config).values()), dim=1)
+    return noise, conditioning_noise if conditioning_noise.shape[1] else None
+
+
+def _normal_values(
+    width: int, generator: torch.Generator | None, truncation: float | None, device: torch.device | str
+) -> Tensor:
+    """(Z,) from N(0, 1), or, by the inverse of its distribution function, from what of it lies
+    within `truncation`."""
     if truncation is None:
-        return noise
-    if truncation <= 0:
-        raise ValueError(f"truncation is {truncation}; it must be positive")
-    while (beyond := noise.abs() > truncation).any():
-        noise[beyond] = torch.randn(int(beyond.sum()), generator=generator, device=device)
-    return noise
+        return torch.randn(width, generator=generator, device=device)
+    mass = math.erf(truncation / math.sqrt(2))  # of N(0, 1) within the bound
+    uniform = torch.rand(width, generator=generator, device=device, dtype=torch.float64)
+    values = math.sqrt(2) * torch.erfinv((2 * uniform - 1) * mass)
+    return values.clamp(-truncation, truncation)
+
+
+def check_truncation(truncation: float | None) -> None:
+    """Raises a ValueError unless it is absent or positive and finite."""
+    if truncation is not None and not (0 < truncation < math.inf):
+        raise ValueError(f"truncation is {truncation}; it must be a positive, finite number")
+
+
+def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator at the start of its seed.
+
+    Raises:
+        ValueError: a seed that is no whole number from 0 to 2^64 - 1.
+    """
+    if _whole_number("seed", seed) < 0 or seed >= 2**64:
+        raise ValueError(f"seed is {_shown(seed)}; it must be from 0 to 2^64 - 1")
+    return torch.Generator(device).manual_seed(seed)
+
+
+def _whole_number(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} is {value!r:.60}; it must be a whole number")
+    return value
+
+
+def _shown(number: int) -> str:
+    """As messages show a number that may have thousands of digits."""
+    return str(number) if abs(number) < 10**20 else f"{'-' if number < 0 else ''}2^{number.bit_length()} or so"
+
+
+def check_tokens(input_ids: Tensor, attention_mask: Tensor | None, vocab_size: int) -> tuple[Tensor, Tensor | None]:
+    """Gives back token ids and mask as int64.
+
+    Raises:
+        ValueError: not (B, T) whole numbers from 0 to `vocab_size` - 1, or a mask that is not of
+            their shape, holds anything but 0 and 1, or does not start each row with a real token
+            and end it with its padding.
+    """
+    if not isinstance(input_ids, Tensor) or input_ids.ndim != 2 or 0 in input_ids.shape:
+        found = tuple(input_ids.shape) if isinstance(input_ids, Tensor) else type(input_ids).__name__
+        raise ValueError(f"input_ids are {found}; they must be a tensor (B, T) of at least one token id")
+    if input_ids.is_floating_point() or input_ids.is_complex() or input_ids.dtype == torch.bool:
+        raise ValueError(f"input_ids are {input_ids.dtype}; token ids are whole numbers")
+    if not 0 <= input_ids.min() or not input_ids.max() < vocab_size:
+        raise ValueError(
+            f"input_ids go from {input_ids.min()} to {input_ids.max()}; the text encoder knows ids from 0 to "
+            f"{vocab_size - 1}"
+        )
+    if attention_mask is None:
+        return input_ids.long(), None
+    if tuple(attention_mask.shape) != tuple(input_ids.shape):
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}; input_ids have {tuple(input_ids.shape)}"
+        )
+    real = attention_mask.long()
+    if (real != attention_mask).any() or not ((real == 0) | (real == 1)).all():
+        raise ValueError("attention_mask holds something other than 0 (padding) and 1 (real token)")
+    if (real[:, 0] == 0).any() or (real.diff(dim=1) > 0).any():
+        raise ValueError(
+            "every row of attention_mask must start with a real token and have its padding behind the last one"
+        )
+    return input_ids.long(), real

@@ -97,6 +97,12 @@ class CLIPTextEncoder(GANPreTrainedModel):
         if module is self.projection:
             init.normal_(module.weight, std=self.config.hidden_size**-0.5)
 
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text.set_input_embeddings(value)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> TextEmbeddings:
         """Embeds captions.
 
@@ -216,6 +222,12 @@ class CLIPPairModel(GANPreTrainedModel):
         with torch.no_grad():
             model.logit_scale.copy_(clip.logit_scale)
         return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_encoder.set_input_embeddings(value)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor

@@ -95,6 +95,7 @@ class DAMSMTextEncoder(GANPreTrainedModel):
 
     config_class = DAMSMTextConfig
     base_model_prefix = "text_encoder"
+    _input_embed_layer = "embedding"
     _keys_to_ignore_on_load_unexpected = [r"^(generator|image_encoder)\."]
 
     def __init__(self, config: DAMSMTextConfig):
@@ -184,6 +185,12 @@ class DAMSMModel(GANPreTrainedModel):
         self.text_encoder = DAMSMTextEncoder(config.text_config)
         self.image_encoder = DAMSMImageEncoder(config.image_config)
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_encoder.set_input_embeddings(value)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None, pixel_values: Tensor

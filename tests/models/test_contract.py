@@ -6,7 +6,15 @@ from conftest import TINY, tiny_config
 from torch.testing import assert_close
 from transformers import AutoModel, AutoTokenizer
 
-from t2i_supcon.models import GANS, CLIPImageEncoder, DAMSMModel, DAMSMTextEncoder
+from t2i_supcon.models import (
+    GANS,
+    CLIPImageEncoder,
+    DAMSMModel,
+    DAMSMTextEncoder,
+    draw_images,
+    sample_noise,
+    seeded_generator,
+)
 
 IDS = torch.tensor([[3, 4, 5], [6, 7, 0]])
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
@@ -119,30 +127,191 @@ def test_the_seed_decides_the_images(gan_name):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_generate_orders_rows_prompt_by_prompt(gan_name):
-    _, config, model = build(gan_name)
+def perturbed(model):
+    """Leaves the points where zero-initialised branches make all prompts alike."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    noise = torch.randn(4, config.noise_dim)
-    both = model.generate(IDS, MASK, 2, noise=noise, generator=torch.Generator().manual_seed(0)).images[-1]
-    second = model.generate(
-        IDS[1:, :2], MASK[1:, :2], 2, noise=noise[2:], generator=torch.Generator().manual_seed(0)
-    ).images[-1]
-    if not hasattr(config, "conditioning_dim"):  # with conditioning augmentation the rows' own draws differ
-        assert_close(both[2:], second, atol=1e-5, rtol=1e-4)
-    assert both.abs().max() <= 1
+    return model
 
 
-def test_truncation_bounds_the_noise_and_bad_noise_is_refused(gan_name):
-    from t2i_supcon.models.base import sample_noise
+def noises(config, rows):
+    return {"noise": torch.randn(rows, config.noise_dim)} | (
+        {"conditioning_noise": torch.randn(rows, config.conditioning_dim)}
+        if hasattr(config, "conditioning_dim")
+        else {}
+    )
 
+
+def test_generate_orders_rows_prompt_by_prompt(gan_name):
     _, config, model = build(gan_name)
-    assert sample_noise((500, 4), torch.Generator().manual_seed(0), truncation=0.7).abs().max() <= 0.7
-    with pytest.raises(ValueError, match="truncation is -1"):
-        model.generate(IDS, MASK, truncation=-1)
-    with pytest.raises(ValueError, match=r"needs? .*\(4, "):
-        model.generate(IDS, MASK, 2, noise=torch.randn(3, config.noise_dim))
+    perturbed(model)
+    given = noises(config, 4)
+    both = model.generate(IDS, MASK, 2, **given).images[-1]
+    second = model.generate(IDS[1:, :2], MASK[1:, :2], 2, **{name: noise[2:] for name, noise in given.items()}).images[
+        -1
+    ]
+    assert_close(both[2:], second, atol=1e-5, rtol=1e-4)
+    assert both.abs().max() <= 1 and not torch.equal(both[:2], both[2:])
+
+
+def test_with_its_noises_given_drawing_is_a_function(gan_name):
+    _, config, model = build(gan_name)
+    perturbed(model)
+    given = noises(config, 2)
+    torch.manual_seed(1)
+    drawn = model.generate(IDS, MASK, **given)
+    torch.manual_seed(2)
+    assert all(torch.equal(*pair) for pair in zip(drawn.images, model.generate(IDS, MASK, **given).images))
+    out = model(IDS, MASK, **given)
+    for image, same, raw in zip(drawn.images, model(IDS, MASK, **given).images, out.images, strict=True):
+        assert torch.equal(raw, same)
+        assert_close(image, raw.clamp(-1, 1), atol=1e-5, rtol=1e-4)
+    for name in given:
+        moved = given | {name: given[name] + 1}
+        assert not torch.equal(model.generate(IDS, MASK, **moved).images[-1], drawn.images[-1]), name
+
+
+def test_an_image_depends_on_the_seed_its_prompt_and_its_number_alone(gan_name):
+    """Not on the prompts beside it, their order and padding, nor on the number of images."""
+    _, _, model = build(gan_name)
+    perturbed(model)
+
+    def draw(ids, mask, number):
+        return model.generate(ids, mask, number, generator=seeded_generator(5)).images[-1]
+
+    both, alone = draw(IDS, MASK, 3), draw(IDS[1:, :2], MASK[1:, :2], 2)
+    assert torch.equal(both[3:5], alone)
+    assert torch.equal(draw(IDS.flip(0), MASK.flip(0), 3), both.roll(3, dims=0))
+    own = model.generate(IDS, MASK, 1, generator=[seeded_generator(6), seeded_generator(5)]).images[-1]
+    assert torch.equal(own[1], alone[0]) and not torch.equal(own[0], both[0])
+    free = model.generate(IDS[:1].expand(2, -1)).images[-1]
+    assert not torch.equal(free[0], free[1])  # without a generator each row has its own noise
+
+
+def test_drawing_happens_in_evaluation_mode_and_leaves_the_mode_alone(gan_name):
+    """A new model is in training mode, where BatchNorm mixes the rows and dropout loses words."""
+    _, config, model = build(gan_name)
+    perturbed(model)
+    given = noises(config, 2)
+    expected = model.generate(IDS, MASK, **given).images[-1]
+    model.train()
+    model.text_encoder.eval()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert torch.equal(model.generate(IDS, MASK, **given).images[-1], expected)
+    assert model.training and model.generator.training and not model.text_encoder.training
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_rows_drawn_together_equal_rows_drawn_one_by_one(gan_name):
+    _, config, model = build(gan_name)
+    perturbed(model)
+    given = noises(config, 6)
+    together, single = (
+        draw_images(model.text_encoder, model.generator, IDS, MASK, **given, rows_at_once=rows) for rows in (64, 1)
+    )
+    assert together.keys() == single.keys()
+    for name in together:
+        assert_close(together[name], single[name], atol=1e-5, rtol=1e-4)
+
+
+def test_forward_gives_a_tuple_or_attentions_when_asked_to(gan_name):
+    _, config, model = build(gan_name)
+    given = noises(config, 2)
+    output = model(IDS, MASK, **given)
+    as_tuple = model(IDS, MASK, **given, return_dict=False)
+    assert type(as_tuple) is tuple and len(as_tuple) == len(output)
+    assert all(torch.equal(*pair) for pair in zip(as_tuple[0], output.images, strict=True))
+    assert output.attentions is None and output.masks is None
+    mapped = model(IDS, MASK, **given, output_attentions=True)
+    maps = mapped.attentions or mapped.masks
+    assert (maps is None) == (gan_name == "galip")
+    if maps:
+        assert all(torch.equal(*pair) for pair in zip(mapped.images, output.images, strict=True))
+
+
+def test_word_vectors_can_be_read_and_replaced(gan_name):
+    _, config, model = build(gan_name)
+    table = model.get_input_embeddings()
+    assert table.weight.shape[0] == config.text_config.vocab_size
+    replaced = torch.nn.Embedding.from_pretrained(table.weight[[1, 0, *range(2, len(table.weight))]])
+    expected = model.text_encoder(IDS.where(IDS != 0, 1), MASK).sent_emb
+    model.set_input_embeddings(replaced)
+    swapped = IDS.where(IDS != 0, 1) - 0
+    swapped[IDS == 0] = 0  # row 0 of the new table is row 1 of the old
+    assert model.get_input_embeddings() is replaced
+    assert_close(model.text_encoder(swapped, MASK).sent_emb, expected)
+
+
+@pytest.mark.parametrize("bound", [1e-300, 0.01, 0.7, 3.0, 40.0])
+def test_truncated_noise_is_the_normal_distribution_cut_off(bound):
+    from scipy import stats
+
+    config = tiny_config("ssagan")
+    noise, none = sample_noise(config, 1000, seeded_generator(0), bound)
+    assert none is None and noise.abs().max() <= bound
+    cut_off = stats.truncnorm(-1, 1) if bound == 1e-300 else stats.truncnorm(-bound, bound)
+    if bound != 1e-300:  # below float32's smallest number
+        assert stats.kstest(noise.flatten().numpy(), cut_off.cdf).pvalue > 0.01
+
+
+def test_noise_of_the_first_images_does_not_depend_on_how_many_follow():
+    config = tiny_config("attngan")
+    noise, conditioning_noise = sample_noise(config, 5, seeded_generator(3))
+    assert noise.shape == (5, config.noise_dim) and conditioning_noise.shape == (5, config.conditioning_dim)
+    for truncation in (None, 0.5):
+        few, many = (sample_noise(config, n, seeded_generator(3), truncation) for n in (2, 5))
+        assert all(torch.equal(*pair) for pair in zip(few, (part[:2] for part in many), strict=True))
+    assert len(noise.unique(dim=0)) == 5
+
+
+BAD_ARGUMENTS = {
+    "truncation is -1": {"truncation": -1},
+    "truncation is 0": {"truncation": 0},
+    "truncation is nan": {"truncation": float("nan")},
+    "truncation is inf": {"truncation": float("inf")},
+    r"noise has shape \(3, .* need \(2, ": {"noise": torch.randn(3, 6)},
+    "num_images_per_prompt is 0;": {"num_images_per_prompt": 0},
+    "num_images_per_prompt is -1;": {"num_images_per_prompt": -1},
+    "num_images_per_prompt is 1000000000;": {"num_images_per_prompt": 10**9},
+    r"num_images_per_prompt is 2\^": {"num_images_per_prompt": 10**5000},
+    "num_images_per_prompt is 1.5; it must be a whole number": {"num_images_per_prompt": 1.5},
+    "num_images_per_prompt is True; it must be a whole number": {"num_images_per_prompt": True},
+    "there are 3 generators for 2 prompts": {"generator": [torch.Generator()] * 3},
+    "input_ids go from 0 to 20; the text encoder knows ids from 0 to 19": {"input_ids": torch.tensor([[0, 20]])},
+    "input_ids go from -1 to 3": {"input_ids": torch.tensor([[3, -1]])},
+    "input_ids are torch.float32": {"input_ids": torch.ones(2, 3)},
+    r"input_ids are \(3,\)": {"input_ids": torch.ones(3, dtype=torch.long)},
+    r"input_ids are \(0, 3\)": {"input_ids": torch.ones(0, 3, dtype=torch.long)},
+    "input_ids are list": {"input_ids": [[3, 4]]},
+    r"attention_mask has shape \(2, 2\); input_ids have \(2, 3\)": {"attention_mask": MASK[:, :2]},
+    "attention_mask holds something other": {"attention_mask": 2 * MASK},
+    "attention_mask holds something": {"attention_mask": 0.5 * MASK},
+    "row of attention_mask must start with a real token": {"attention_mask": MASK.flip(1)},
+    "every row of attention_mask must": {"attention_mask": 0 * MASK},
+}
+
+
+@pytest.mark.parametrize("message", BAD_ARGUMENTS)
+def test_bad_arguments_of_generate_are_one_clear_error(message):
+    _, _, model = build("ssagan")
+    with pytest.raises(ValueError, match=message):
+        model.generate(**{"input_ids": IDS, "attention_mask": MASK} | BAD_ARGUMENTS[message])
+
+
+def test_bad_conditioning_noise_is_refused():
+    _, config, model = build("dmgan")
+    with pytest.raises(
+        ValueError, match=rf"conditioning_noise has shape \(2, 6\); .* need \(2, {config.conditioning_dim}"
+    ):
+        model.generate(IDS, MASK, conditioning_noise=torch.randn(2, 6))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "7", pytest.param(10**5000, id="of 5000 digits")])
+def test_bad_seeds_are_refused(seed):
+    with pytest.raises(ValueError, match="seed is .* it must be"):
+        seeded_generator(seed)
+    assert seeded_generator(2**64 - 1).initial_seed() == 2**64 - 1
 
 
 def test_attentions_and_masks_come_when_asked_for(gan_name):

@@ -19,7 +19,10 @@ ALLOWED = {
     "evaluation": {"evaluation", "metrics", "models", "data", "files", "figures"},
     "training": {"training", "losses", "metrics", "models", "data", "conversion", "evaluation", "figures", "files"},
 }
-PURE = ("torch", "numpy", "typing", "collections", "dataclasses", "functools", "math", "pathlib", "t2i_supcon")
+PURE = (
+    *("torch", "numpy", "typing", "collections", "dataclasses", "functools", "json", "math", "pathlib", "zipfile"),
+    "t2i_supcon",
+)
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and path.read_text().strip())
 
 

@@ -85,3 +85,11 @@ def draw(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
         return 0.3 * normal()
     fan_in = shape[0] if last in ("proj", "text_projection") else torch.Size(shape[1:]).numel()
     return 1.2 * normal() / fan_in**0.5
+
+
+def feature_rows(seed: int, n: int, width: int, shift: float) -> Tensor:
+    """(n, width) float64 features of the recordings of metrics: rectified, unevenly scaled and
+    correlated."""
+    g = torch.randn(n, width + 1, generator=torch.Generator().manual_seed(seed))
+    scales = 0.5 + (torch.arange(width) % 5) / 4
+    return torch.relu(scales * g[:, 1:] + 0.5 * g[:, :1] + shift).double()

@@ -35,13 +35,14 @@ class InceptionA(nn.Module):
         self.branch3x3dbl_1 = BasicConv2d(in_channels, c(64), 1)
         self.branch3x3dbl_2 = BasicConv2d(c(64), c(96), 3, padding=1)
         self.branch3x3dbl_3 = BasicConv2d(c(96), c(96), 3, padding=1)
+        self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.branch_pool = BasicConv2d(in_channels, pool_channels, 1)
         self.out_channels = c(64) + c(64) + c(96) + pool_channels
 
     def forward(self, x: Tensor) -> Tensor:
         branch5x5 = self.branch5x5_2(self.branch5x5_1(x))
         branch3x3 = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        pooled = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
+        pooled = self.branch_pool(self.pool(x))
         return torch.cat([self.branch1x1(x), branch5x5, branch3x3, pooled], dim=1)
 
 
@@ -76,6 +77,7 @@ class InceptionC(nn.Module):
         self.branch7x7dbl_3 = BasicConv2d(hidden, hidden, **row)
         self.branch7x7dbl_4 = BasicConv2d(hidden, hidden, **column)
         self.branch7x7dbl_5 = BasicConv2d(hidden, c(192), **row)
+        self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.branch_pool = BasicConv2d(in_channels, c(192), 1)
         self.out_channels = 4 * c(192)
 
@@ -83,7 +85,7 @@ class InceptionC(nn.Module):
         branch7x7 = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         branch7x7dbl = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         branch7x7dbl = self.branch7x7dbl_5(self.branch7x7dbl_4(branch7x7dbl))
-        pooled = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
+        pooled = self.branch_pool(self.pool(x))
         return torch.cat([self.branch1x1(x), branch7x7, branch7x7dbl, pooled], dim=1)
 
 
@@ -120,13 +122,14 @@ class InceptionE(nn.Module):
         self.branch3x3dbl_2 = BasicConv2d(c(448), c(384), 3, padding=1)
         self.branch3x3dbl_3a = BasicConv2d(c(384), c(384), **row)
         self.branch3x3dbl_3b = BasicConv2d(c(384), c(384), **column)
+        self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.branch_pool = BasicConv2d(in_channels, c(192), 1)
         self.out_channels = c(320) + 4 * c(384) + c(192)
 
     def forward(self, x: Tensor) -> Tensor:
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        pooled = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
+        pooled = self.branch_pool(self.pool(x))
         wide = [
             self.branch3x3_2a(single),
             self.branch3x3_2b(single),

@@ -1,11 +1,33 @@
-"""The "text-to-image" pipeline: sentences in, PIL images out."""
+"""The "text-to-image" pipeline: sentences in, pictures out."""
 
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModel, Pipeline
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import AutoModel, Pipeline, PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .data import encode_prompts, to_pil
+from .conversion.pretrained import load_pretrained, load_tokenizer
+from .data import PromptWords, describe_left_out, encode_prompts, prompt_words, save_tokenizer, shortened, to_pil
+from .models import GANS, TextToImageModel, sample_noise, seeded_generator
+from .models.base import check_count, check_num_images, check_truncation, generators_of_prompts
+from .models.weights import refuse_unfit_weights
+
+logger = logging.getLogger(__name__)
+
+TASK = "text-to-image"
+OUTPUT_TYPES = ("pil", "np", "pt")
+NAMED_PROMPTS = 5  # of one call, in warnings about words left out; the rest are counted
+
+Pictures = list[Image.Image] | np.ndarray | Tensor  # of one prompt
+Noises = tuple[Tensor, Tensor | None]  # `noise` and `conditioning_noise` of one prompt's pictures
 
 
 class TextToImagePipeline(Pipeline):
@@ -16,39 +38,210 @@ class TextToImagePipeline(Pipeline):
         draw = pipeline("text-to-image", model="runs/ssagan-emoji/model")
         draw("a red heart", num_images_per_prompt=4, seed=0)
 
-    A prompt gives a list of N images; a list of prompts gives a list of such lists. The same seed
-    draws the same pictures. Word attention and masks come from `draw.model.generate(...,
-    output_attentions=True)`.
+    A prompt gives its N pictures; several prompts give a list of such, in their order. Iterators
+    and torch datasets of prompts are read while pictures are taken: they give an iterator.
 
-    Call arguments:
+    With a seed, a picture depends on its prompt, the seed and its number among the N alone: not on
+    the batch size, N, the other prompts or their order. On CPUs this holds to the last bit.
+
+    A warning names the words of a prompt that the model does not know or has no room for;
+    `draw.prompt_words(prompt)` tells them. Word attention and masks come from
+    `draw.model.generate(..., output_attentions=True)`.
+
+    Call arguments, which `pipeline(...)` takes too, for all calls:
         num_images_per_prompt: N, 1 when absent.
-        seed: of the noise; another picture at each call when absent.
+        seed: of the noise, from 0 to 2^64 - 1; other pictures at each call when absent.
+        generator: in place of a seed, one `torch.Generator`, which gives every prompt the same N
+            noises, or a list of them, one for each prompt or for each picture.
         truncation: keeps noise values within this bound.
+        output_type: what the N pictures of a prompt come as. "pil": a list of PIL images, the
+            default. "np": an array (N, S, S, 3), "pt": a tensor (N, 3, S, S), both float32 in
+            [0, 1].
+        batch_size: prompts that are drawn at once, 1 when absent.
+
+    Raises:
+        ValueError: a model that draws nothing or whose weights are unfit, a prompt that is no
+            string or holds no known word, an argument out of its range.
     """
 
-    _load_processor = _load_image_processor = _load_feature_extractor = False
+    _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
     _load_tokenizer = True
 
-    def _sanitize_parameters(self, num_images_per_prompt=None, seed=None, truncation=None):
-        given = {"num_images_per_prompt": num_images_per_prompt, "seed": seed, "truncation": truncation}
-        return {}, {name: value for name, value in given.items() if value is not None}, {}
+    def __init__(self, model, tokenizer=None, device=None, **kwargs):
+        if not isinstance(model, TextToImageModel):
+            raise ValueError(f"a {type(model).__name__} draws no pictures; give a model named ...ForTextToImage")
+        where = f"model {model.config.name_or_path!r}"
+        if tokenizer is None:
+            raise ValueError(f"{where}: its tokenizer is missing")
+        known = model.config.text_config.vocab_size
+        if len(tokenizer) > known:
+            raise ValueError(f"{where}: its tokenizer has {len(tokenizer)} words, its text encoder {known}")
+        refuse_unfit_weights(model, model.loading_problems, where)
+        check_device(device)
+        super().__init__(model, tokenizer, device=device, **kwargs)
+        self._seen: set[str] = set()  # prompts whose left-out words have been named
 
-    def preprocess(self, prompt: str) -> dict:
-        return dict(encode_prompts(self.tokenizer, [prompt]))
+    def __call__(
+        self, prompts: str | Iterable[str], batch_size: int | None = None, num_workers: int | None = None, **options
+    ) -> Pictures | list[Pictures] | Iterator[Pictures]:
+        """Draws; see the class. `num_workers` is accepted as by every pipeline: here is no work for
+        them."""
+        _, given, shown = self._sanitize_parameters(**options)
+        own_noise = given.keys() & {"seed", "generator"}  # replaces either of them
+        shared = {k: v for k, v in self._forward_params.items() if not (own_noise and k in ("seed", "generator"))}
+        output = self._postprocess_params | shown
+        batch_size = next((size for size in (batch_size, self._batch_size) if size is not None), 1)
+        check_count("batch_size", batch_size)
+        if isinstance(prompts, (bytes, Mapping)) or not isinstance(prompts, (Iterable, Dataset)):
+            raise ValueError(f"a prompt is a string, and this is a {type(prompts).__name__}")
+        if isinstance(prompts, Dataset) and not isinstance(prompts, Iterable):
+            prompts = map(prompts.__getitem__, range(len(prompts)))
+        if isinstance(prompts, (Iterator, Dataset)):
+            noises = noises_of_prompts(self.model.config, None, **shared | given)
+            return self._pictures(prompts, noises, batch_size, **output)
+        several = [prompts] if isinstance(prompts, str) else list(prompts)
+        noises = noises_of_prompts(self.model.config, len(several), **shared | given)
+        pictures = list(self._pictures(several, noises, batch_size, **output))
+        return pictures[0] if isinstance(prompts, str) else pictures
 
-    def _forward(
-        self, inputs: dict, num_images_per_prompt: int = 1, seed: int | None = None, truncation: float | None = None
-    ) -> torch.Tensor:
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
-        output = self.model.generate(
-            **inputs, num_images_per_prompt=num_images_per_prompt, generator=generator, truncation=truncation
-        )
-        return {"images": output.images[-1]}
+    def prompt_words(self, prompt: str) -> PromptWords:
+        """Tells which words of a prompt the model reads, and which are left out: `unknown` ones and
+        those `beyond` the last that it has room for."""
+        return prompt_words(self.tokenizer, prompt)
 
-    def postprocess(self, outputs: dict) -> list[Image.Image]:
-        return [to_pil(image) for image in outputs["images"]]
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+        """Writes model and tokenizer, and no code, as a folder that `from_pretrained` and
+        `pipeline` load."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(save_directory, **kwargs)
+        save_tokenizer(self.tokenizer, Path(save_directory))
+
+    def _sanitize_parameters(
+        self, num_images_per_prompt=None, seed=None, generator=None, truncation=None, output_type=None
+    ):
+        if seed is not None and generator is not None:
+            raise ValueError("seed and generator are two sources of the same noise; give one of them")
+        if output_type is not None and output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r:.60}; it must be one of {', '.join(OUTPUT_TYPES)}")
+        drawn = {"seed": seed, "generator": generator, "truncation": truncation}
+        drawn["num_images_per_prompt"] = num_images_per_prompt
+        return {}, *({k: v for k, v in g.items() if v is not None} for g in (drawn, {"output_type": output_type}))
+
+    def _pictures(
+        self,
+        prompts: Iterable[str],
+        noises: Iterator[Noises],
+        batch_size: int,
+        output_type: str = "pil",
+    ) -> Iterator[Pictures]:
+        """The pictures of each prompt, `batch_size` prompts drawn at once."""
+        remaining, named, unnamed = iter(prompts), 0, 0
+        while batch := list(islice(remaining, batch_size)):
+            inputs = self.preprocess(batch)
+            for prompt in batch:
+                left_out = self._left_out(prompt)
+                if left_out and named < NAMED_PROMPTS:
+                    logger.warning("prompt %r is drawn without %s", shortened(prompt), left_out)
+                    named += 1
+                elif left_out:
+                    unnamed += 1
+            drawn = list(islice(noises, len(batch)))
+            if len(drawn) < len(batch):
+                raise ValueError("there are more prompts than generators; give one, or one for each prompt")
+            noise, conditioning_noise = (None if rows[0] is None else torch.cat(rows) for rows in zip(*drawn))
+            outputs = self.forward(
+                inputs,
+                num_images_per_prompt=len(noise) // len(batch),
+                noise=noise,
+                conditioning_noise=conditioning_noise,
+            )
+            for images in outputs["images"].chunk(len(batch)):
+                yield self.postprocess(images, output_type)
+        if unnamed:
+            logger.warning("%d more prompts are drawn without some of their words: see prompt_words", unnamed)
+
+    def _left_out(self, prompt: str) -> str:
+        """Names the words of a prompt that are left out, the first time that it is drawn."""
+        if prompt in self._seen:
+            return ""
+        self._seen.add(prompt)
+        return describe_left_out(self.prompt_words(prompt), self.tokenizer.model_max_length)
+
+    def preprocess(self, prompts: list[str]) -> dict[str, Tensor]:
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise ValueError(f"a prompt is a string, and one of these is a {type(prompt).__name__}")
+        return dict(encode_prompts(self.tokenizer, prompts))
+
+    def _forward(self, inputs: dict[str, Tensor], **noises) -> dict[str, Tensor]:
+        return {"images": self.model.generate(**inputs, **noises).images[-1]}
+
+    def postprocess(self, images: Tensor, output_type: str) -> Pictures:
+        if output_type == "pil":
+            return [to_pil(image) for image in images]
+        unit = (images.float() + 1) / 2  # (N, 3, S, S) in [0, 1]
+        return unit if output_type == "pt" else unit.permute(0, 2, 3, 1).numpy()
 
 
-PIPELINE_REGISTRY.register_pipeline(
-    "text-to-image", pipeline_class=TextToImagePipeline, pt_model=AutoModel, type="multimodal"
-)
+def noises_of_prompts(
+    config: PreTrainedConfig,
+    num_prompts: int | None,
+    num_images_per_prompt: int = 1,
+    seed: int | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    truncation: float | None = None,
+) -> Iterator[Noises]:
+    """Both noises of each prompt's pictures in turn, as `sample_noise` gives them; see
+    `TextToImagePipeline`. Bad arguments are refused at once.
+
+    Args:
+        config: of the GAN.
+        num_prompts: None where they are not known in advance.
+    """
+    check_num_images(num_images_per_prompt, 1)
+    check_truncation(truncation)
+    if seed is not None:
+        generator = seeded_generator(seed)
+    if isinstance(generator, torch.Generator):
+        return repeat(sample_noise(config, num_images_per_prompt, generator, truncation))
+    sources = repeat(None) if generator is None else generator
+    if generator is not None and num_prompts is not None:
+        sources = generators_of_prompts(generator, num_prompts, num_images_per_prompt)
+    return (sample_noise(config, num_images_per_prompt, source, truncation) for source in sources)
+
+
+def check_device(device: torch.device | str | int | None) -> None:
+    """Raises a ValueError where that device is not there."""
+    if isinstance(device, int):  # of the library: -1 is the CPU, others number the accelerators there are
+        device = f"cuda:{device}" if device >= 0 and torch.cuda.is_available() else None
+    if device is None:
+        return
+    try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no values")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]:.120}") from error
+
+
+def load_pipeline(
+    name: str, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> TextToImagePipeline:
+    """Loads a pipeline from a folder or the Hub as `transformers.pipeline` does, but answers
+    whatever is missing or damaged there in one line.
+
+    Args:
+        name: of a folder or of a repository on the Hub.
+        device: an accelerator where there is one, when absent.
+        dtype: of the weights; as stored when absent.
+
+    Raises:
+        ValueError: see `load_pretrained` and `TextToImagePipeline`.
+    """
+    check_device(device)
+    model = load_pretrained(name, "model", tuple(gan.composite for gan in GANS.values()))
+    tokenizer = load_tokenizer(name, "model")
+    return TextToImagePipeline(model.to(dtype=dtype), tokenizer, device=device, task=TASK)
+
+
+PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TextToImagePipeline, pt_model=AutoModel, type="multimodal")

@@ -15,7 +15,7 @@ ALLOWED = {
     "figures": set(),
     "files": set(),
     "conversion": {"conversion", "models", "data", "files"},
-    "pipeline": {"models", "data"},
+    "pipeline": {"models", "data", "conversion"},
     "evaluation": {"evaluation", "metrics", "models", "data", "files", "figures"},
     "training": {"training", "losses", "metrics", "models", "data", "conversion", "evaluation", "figures", "files"},
 }

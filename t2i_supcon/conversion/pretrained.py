@@ -1,12 +1,72 @@
-"""Encoders by folder or name of the Hub, and the ImageNet weights that a new trunk starts from."""
+"""Saved models by folder or name of the Hub, refused unless whole, and the ImageNet weights that a
+new trunk starts from."""
 
+import logging
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, CLIPModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..models import CLIPPairModel, DAMSMModel
+from ..models.weights import loading_problems, refuse_unfit_weights, stored_tensors
 from .files import read_state_dict
+
+REMEDIES = {
+    "model": "name the folder of a text-to-image model, which phase 2 saves as model/, or its repository on the Hub",
+    "encoders": "train phase 1 first, or name the folder of what it saved or of a CLIP model",
+}
+
+
+def load_pretrained(name: str, role: str, expected: tuple[type[PreTrainedModel], ...]) -> PreTrainedModel:
+    """Loads a model from a folder or the Hub, in evaluation mode, on the CPU and only if it is
+    whole.
+
+    Args:
+        name: of a folder or of a repository on the Hub.
+        role: what it is wanted as, one of `REMEDIES`.
+        expected: classes that will do.
+
+    Raises:
+        ValueError: in one line, that nothing is there, that it is damaged or something else, or
+            which tensors are missing, of another shape, stored as whole numbers, NaN or infinite.
+    """
+    where = f"{role} {str(name)!r}"
+    check_folder(name, role)
+    with one_line_errors(where):
+        config = AutoConfig.from_pretrained(name)
+    if config.architectures and config.architectures[0] not in {cls.__name__ for cls in expected}:
+        raise ValueError(f"{where}: it holds a {config.architectures[0]}; {REMEDIES[role]}")
+    with one_line_errors(where):
+        stored = stored_tensors(name)
+        with torch.device("meta"):
+            shapes = {key: tuple(value.shape) for key, value in AutoModel.from_config(config).state_dict().items()}
+    if other := [key for key, shape in shapes.items() if key in stored and stored[key].shape != shape]:
+        raise ValueError(
+            f"{where}: its files do not fit each other: {other[0]} has shape {stored[other[0]].shape}, and by "
+            f"config.json {shapes[other[0]]}"
+        )
+    with one_line_errors(where):
+        model, info = AutoModel.from_pretrained(name, config=config, output_loading_info=True)
+    if not isinstance(model, expected):
+        raise ValueError(f"{where}: it holds a {type(model).__name__}; {REMEDIES[role]}")
+    refuse_unfit_weights(model, loading_problems(model, info["missing_keys"], stored), where)
+    return model
+
+
+def load_tokenizer(name: str, role: str) -> PreTrainedTokenizerFast:
+    """Loads the tokenizer of a folder or of a repository on the Hub.
+
+    Raises:
+        ValueError: in one line, that there is none, or a damaged one.
+    """
+    check_folder(name, role)
+    with one_line_errors(f"the tokenizer of {role} {str(name)!r}"):
+        return AutoTokenizer.from_pretrained(name)
 
 
 def load_encoders(name: str, max_words: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -17,23 +77,55 @@ def load_encoders(name: str, max_words: int) -> tuple[PreTrainedModel, PreTraine
     positions.
 
     Raises:
-        ValueError: nothing of that kind is there.
+        ValueError: nothing of that kind is there, or not whole; see `load_pretrained`.
     """
-    try:
-        encoders, tokenizer = AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)
-    except OSError as error:
-        raise ValueError(
-            f"encoders {name!r}: no saved encoders found there; train phase 1 first, or name the folder of "
-            f"what it saved or of a CLIP model ({error})"
-        ) from error
+    encoders = load_pretrained(name, "encoders", (DAMSMModel, CLIPPairModel, CLIPModel))
+    tokenizer = load_tokenizer(name, "encoders")
     if isinstance(encoders, CLIPModel):
         encoders = CLIPPairModel.from_clip(encoders)
-    if not isinstance(encoders, (DAMSMModel, CLIPPairModel)):
-        raise ValueError(f"encoders {name!r}: these are no encoders but a {type(encoders).__name__}")
     tokenizer.model_max_length = min(
         max_words, getattr(encoders.config.text_config, "max_position_embeddings", max_words)
     )
     return encoders, tokenizer
+
+
+def check_folder(name: str, role: str) -> None:
+    """Raises a ValueError where `name` can be neither a folder of a saved model nor a repository of
+    the Hub."""
+    path, problem = Path(name), None
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            problem = "the folder has no file config.json"
+    elif path.exists():
+        problem = "this is a file, not a folder"
+    elif not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(name)):
+        problem = "there is no such folder"
+    if problem:
+        raise ValueError(f"{role} {str(name)!r}: no saved {role} found there: {problem}; {REMEDIES[role]}")
+
+
+@contextmanager
+def one_line_errors(where: str) -> Iterator[None]:
+    """Turns any error of the libraries, which answer damaged and foreign files with errors of many
+    kinds, advice and tables, into a ValueError of one line that says what was being loaded."""
+    loggers = [logging.getLogger(name) for name in ("transformers.modeling_utils", "transformers.utils.loading_report")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:  # their tables of tensors repeat what the error says
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except pickle.UnpicklingError as error:  # torch's own words would advise to run what the file stores
+        raise ValueError(f"{where}: its file of weights holds more than tensors, or is damaged") from error
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, OSError) and "huggingface.co" in text:
+            text = f"there is no such folder, and nothing was loaded from the Hub ({text:.100} ...)"
+        elif not isinstance(error, (ValueError, OSError)):
+            text = f"{type(error).__name__}: {text}"
+        raise ValueError(f"{where}: missing, damaged or of another kind: {text:.400}") from error
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
 
 
 def load_inception_weights(trunk: nn.Module, path: str) -> None:

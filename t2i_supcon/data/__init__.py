@@ -22,7 +22,17 @@ from .loading import (
 from .pairing import BatchSampler, IndexedRows
 from .shards import Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
-from .tokenization import build_tokenizer, encode_prompts, save_tokenizer, split_words, word_tokenizer
+from .tokenization import (
+    PromptWords,
+    build_tokenizer,
+    describe_left_out,
+    encode_prompts,
+    prompt_words,
+    save_tokenizer,
+    shortened,
+    split_words,
+    word_tokenizer,
+)
 from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil
 
 __all__ = [
@@ -37,6 +47,7 @@ __all__ = [
     "EvaluationBatch",
     "EvaluationRows",
     "IndexedRows",
+    "PromptWords",
     "Rows",
     "Source",
     "StreamedRows",
@@ -44,12 +55,14 @@ __all__ = [
     "build_tokenizer",
     "check_captions",
     "decode_image",
+    "describe_left_out",
     "encode_prompts",
     "evenly_spaced",
     "image_pyramid",
     "load_rows",
     "make_row",
     "prepare",
+    "prompt_words",
     "push_shards",
     "read_coco",
     "read_cub",
@@ -59,6 +72,7 @@ __all__ = [
     "save_tokenizer",
     "scale_pixels",
     "shard_files",
+    "shortened",
     "split_words",
     "to_pil",
     "word_tokenizer",

@@ -4,7 +4,9 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import BatchEncoding, PreTrainedTokenizerFast
@@ -58,7 +60,9 @@ def word_tokenizer(word_ids: dict[str, int], max_words: int) -> PreTrainedTokeni
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, model_max_length=max_words)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, model_max_length=max_words, split_special_tokens=True
+    )  # a typed <end> is the word "end", not padding
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -70,16 +74,90 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> BatchEncoding:
-    """Turns prompts into `input_ids` and `attention_mask` (B, T) tensors, each cut to its first
-    words.
+    """Turns prompts into `input_ids` and `attention_mask` (B, T) tensors, padded on the right, each
+    cut to its first words.
+
+    Marks that the tokenizer itself writes, such as padding, are ordinary text where a prompt holds
+    them.
 
     Raises:
         ValueError: a prompt without any word the tokenizer knows.
     """
-    unknown = [prompt for prompt in prompts if not tokenizer(prompt)["input_ids"]]
+    encoded = tokenizer(
+        list(prompts),
+        truncation=True,
+        padding=True,
+        padding_side="right",
+        split_special_tokens=True,
+        return_token_type_ids=False,
+        return_tensors="pt",
+    )
+    unknown = [prompt for prompt, mask in zip(prompts, encoded["attention_mask"]) if not mask.any()]
     if unknown:
         raise ValueError(
-            f"no word of the prompt {unknown[0]!r} is in the model's vocabulary of {len(tokenizer) - 1} "
+            f"no word of the prompt {shortened(unknown[0])!r} is in the model's vocabulary of {len(tokenizer) - 1} "
             "words; describe the picture with other words"
         )
-    return tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt", return_token_type_ids=False)
+    return encoded
+
+
+class PromptWords(NamedTuple):
+    """What becomes of the words of a prompt.
+
+    Attributes:
+        read: words that the model reads, as typed.
+        unknown: words outside its vocabulary.
+        beyond: words behind the last one that it has room for.
+        marked: the prompt, with the words that are left out in brackets.
+    """
+
+    read: list[str]
+    unknown: list[str]
+    beyond: list[str]
+    marked: str
+
+
+def prompt_words(tokenizer: PreTrainedTokenizerFast, prompt: str) -> PromptWords:
+    """Tells which words of a prompt a tokenizer keeps, and which it leaves out."""
+    encode = partial(tokenizer, prompt, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+    every, kept = (covered_characters(prompt, encode(truncation=cut)["offset_mapping"]) for cut in (False, True))
+    words = PromptWords([], [], [], "")
+    marked, copied = [], 0
+    for match in re.finditer(r"\w+", prompt):
+        start, end = match.span()
+        known, read = every[start:end], kept[start:end]
+        (words.read if any(read) and read == known else words.beyond if any(known) else words.unknown).append(match[0])
+        if not any(read) or read != known:
+            marked.append(f"{prompt[copied:start]}[{match[0]}]")
+            copied = end
+    return words._replace(marked="".join(marked) + prompt[copied:])
+
+
+def covered_characters(text: str, spans: Sequence[tuple[int, int]]) -> bytearray:
+    """One byte for each character: 1 where some span holds it."""
+    covered = bytearray(len(text))
+    for start, end in spans:
+        covered[start:end] = b"\1" * (end - start)
+    return covered
+
+
+def describe_left_out(words: PromptWords, limit: int) -> str:
+    """Says in a few words which words are left out; empty where none is.
+
+    Args:
+        words: of a prompt.
+        limit: tokens that the model reads.
+    """
+
+    def names(left_out: list[str]) -> str:
+        more = f" and {len(left_out) - 8} more" if len(left_out) > 8 else ""
+        return ", ".join(repr(shortened(word, 30)) for word in left_out[:8]) + more
+
+    parts = [f"unknown words {names(words.unknown)}"] if words.unknown else []
+    parts += [f"words beyond the {limit} tokens that the model reads: {names(words.beyond)}"] if words.beyond else []
+    return "; ".join(parts)
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """The start of a text that is too long for a message."""
+    return text if len(text) <= length else text[: length - 4] + " ..."

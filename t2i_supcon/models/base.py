@@ -13,6 +13,8 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .weights import loading_problems, stored_tensors
+
 ROWS_AT_ONCE = 64  # that one forward of a generator draws, so that memory does not grow with the pictures asked for
 MAX_IMAGES = 10_000  # of one call of `generate`
 
@@ -97,16 +99,18 @@ class GANPreTrainedModel(PreTrainedModel):
     """
 
     main_input_name = "input_ids"
+    loading_problems: tuple[str, ...] = ()  # tensors that what it was loaded from lacks or holds as whole numbers
     _supports_sdpa = True  # for the towers that attend; the choice made here is handed down to them
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+    def from_pretrained(cls, name, *args, output_loading_info=False, **kwargs):
+        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         for module in model.modules():
             if hasattr(module, "freeze"):
                 module.freeze()
-        return loaded
+        stored = {} if name is None else stored_tensors(name, kwargs.get("subfolder") or "")
+        model.loading_problems = loading_problems(model, info["missing_keys"], stored)
+        return (model, info) if output_loading_info else model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -204,8 +208,8 @@ class TextToImageModel(GANPreTrainedModel):
             conditioning_noise: (B * N, C), the normal draw of conditioning augmentation; drawn when
                 absent, not used by a generator without it.
             generator: source of the noise that is not given. One generator gives every prompt the
-                same N noises; a list has one generator for each prompt. When absent, torch's global
-                one gives every row its own.
+                same N noises; a list has one for each prompt or for each of the B * N images. When
+                absent, torch's global one gives every row its own.
             truncation: keeps each drawn value within this bound (typical: 0.5 to 2; less variety,
                 cleaner images).
             output_attentions: whether to return where each word was read or where the text may
@@ -221,15 +225,12 @@ class TextToImageModel(GANPreTrainedModel):
         Raises:
             ValueError: token ids or noise of another shape, type or range; fewer than one image or
                 more than `MAX_IMAGES`; a truncation that is not positive and finite; another number
-                of generators than prompts; attentions asked of a generator that has neither.
+                of generators than prompts or images; attentions asked of a GAN that has neither
+                them nor masks.
         """
         input_ids, attention_mask = check_tokens(input_ids, attention_mask, self.config.text_config.vocab_size)
-        rows = len(input_ids) * _whole_number("num_images_per_prompt", num_images_per_prompt)
-        if not 1 <= rows <= MAX_IMAGES:
-            raise ValueError(
-                f"num_images_per_prompt is {_shown(num_images_per_prompt)}; one call draws from 1 to {MAX_IMAGES:,} "
-                f"images, and there are {len(input_ids)} prompts"
-            )
+        check_num_images(num_images_per_prompt, len(input_ids))
+        rows = len(input_ids) * num_images_per_prompt
         given = {"noise": noise, "conditioning_noise": conditioning_noise}
         widths = noise_widths(self.config)
         for name, tensor in given.items():
@@ -270,14 +271,16 @@ class TextToImageModel(GANPreTrainedModel):
         truncation: float | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Both noises of all rows; see `generate`."""
+        rows = num_prompts * num_images
         if generator is None:
-            return sample_noise(self.config, num_prompts * num_images, None, truncation)
+            return sample_noise(self.config, rows, None, truncation)
         if isinstance(generator, torch.Generator):
             drawn = [sample_noise(self.config, num_images, generator, truncation)] * num_prompts
-        elif len(generator) == num_prompts:
-            drawn = [sample_noise(self.config, num_images, one, truncation) for one in generator]
         else:
-            raise ValueError(f"there are {len(generator)} generators for {num_prompts} prompts; give one, or one each")
+            drawn = [
+                sample_noise(self.config, num_images, one, truncation)
+                for one in generators_of_prompts(generator, num_prompts, num_images)
+            ]
         return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*drawn))
 
 
@@ -360,7 +363,7 @@ def noise_widths(config: PreTrainedConfig) -> dict[str, int]:
 def sample_noise(
     config: PreTrainedConfig,
     num_images: int,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     truncation: float | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Draws from N(0, 1) all that N images leave to chance, image by image: the first images are
@@ -369,8 +372,8 @@ def sample_noise(
     Args:
         config: of the GAN.
         num_images: N.
-        generator: source of the draws, such as `seeded_generator(0)`; torch's global one when
-            absent.
+        generator: source of the draws, such as `seeded_generator(0)`, or one for each image;
+            torch's global one when absent.
         truncation: keeps each value within this bound, by drawing from the normal distribution cut
             off there.
 
@@ -382,26 +385,51 @@ def sample_noise(
         ValueError: a truncation that is not positive and finite.
     """
     check_truncation(truncation)
-    width = sum(noise_widths(config).values())
-    device = generator.device if generator is not None else "cpu"
-    rows = torch.empty(num_images, width, device=device)
-    for row in rows:
-        row.copy_(_normal_values(width, generator, truncation, device))
-    noise, conditioning_noise = rows.split(list(noise_widths(config).values()), dim=1)
+    widths = list(noise_widths(config).values())
+    each = [generator] * num_images if generator is None or isinstance(generator, torch.Generator) else generator
+    rows = torch.stack([_normal_values(sum(widths), one, truncation) for one in each])
+    noise, conditioning_noise = rows.split(widths, dim=1)
     return noise, conditioning_noise if conditioning_noise.shape[1] else None
 
 
-def _normal_values(
-    width: int, generator: torch.Generator | None, truncation: float | None, device: torch.device | str
-) -> Tensor:
+def _normal_values(width: int, generator: torch.Generator | None, truncation: float | None) -> Tensor:
     """(Z,) from N(0, 1), or, by the inverse of its distribution function, from what of it lies
     within `truncation`."""
+    device = generator.device if generator is not None else "cpu"
     if truncation is None:
         return torch.randn(width, generator=generator, device=device)
     mass = math.erf(truncation / math.sqrt(2))  # of N(0, 1) within the bound
     uniform = torch.rand(width, generator=generator, device=device, dtype=torch.float64)
     values = math.sqrt(2) * torch.erfinv((2 * uniform - 1) * mass)
-    return values.clamp(-truncation, truncation)
+    return values.clamp(-truncation, truncation).float()
+
+
+def generators_of_prompts(
+    generators: Sequence[torch.Generator], num_prompts: int, num_images: int
+) -> list[torch.Generator] | list[Sequence[torch.Generator]]:
+    """For each prompt its generator or, of as many as there are images, those of its images.
+
+    Raises:
+        ValueError: another number of generators.
+    """
+    if len(generators) == num_prompts:
+        return list(generators)
+    if len(generators) == num_prompts * num_images:
+        return [generators[start : start + num_images] for start in range(0, len(generators), num_images)]
+    raise ValueError(
+        f"there are {len(generators)} generators for {num_prompts} prompts and {num_prompts * num_images} images; give "
+        "one, one for each prompt, or one for each image"
+    )
+
+
+def check_num_images(num_images_per_prompt: int, num_prompts: int) -> None:
+    """Raises a ValueError unless the prompts' images are 1 to `MAX_IMAGES`."""
+    images = num_prompts * _whole_number("num_images_per_prompt", num_images_per_prompt)
+    if not 1 <= images <= MAX_IMAGES:
+        raise ValueError(
+            f"num_images_per_prompt is {_shown(num_images_per_prompt)}; one call draws from 1 to {MAX_IMAGES:,} "
+            f"images, and there are {num_prompts} prompts"
+        )
 
 
 def check_truncation(truncation: float | None) -> None:
@@ -419,6 +447,12 @@ def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gen
     if _whole_number("seed", seed) < 0 or seed >= 2**64:
         raise ValueError(f"seed is {_shown(seed)}; it must be from 0 to 2^64 - 1")
     return torch.Generator(device).manual_seed(seed)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises a ValueError unless it is a whole number of at least 1."""
+    if _whole_number(name, value) < 1:
+        raise ValueError(f"{name} is {_shown(value)}; it must be at least 1")
 
 
 def _whole_number(name: str, value: int) -> int:

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from t2i_supcon.data import build_tokenizer, encode_prompts, save_tokenizer, split_words, word_tokenizer
+from t2i_supcon.data import (
+    build_tokenizer,
+    describe_left_out,
+    encode_prompts,
+    prompt_words,
+    save_tokenizer,
+    shortened,
+    split_words,
+    word_tokenizer,
+)
 
 WORDS = ["red", "bird", "a", "caf", "x2", "under_score", "i"]
 TOKENIZER = word_tokenizer({word: i for i, word in enumerate(WORDS, start=1)}, 4)
@@ -30,14 +39,13 @@ def original_rule(text):
         st.one_of(
             st.sampled_from(WORDS),
             st.text(max_size=6),
-            st.sampled_from(["Red-bird", "café", "\ufffd\ufffd", "①", "A."]),
+            st.sampled_from(["Red-bird", "café", "\ufffd\ufffd", "①", "A.", "<end>", "<END>"]),
         )
     )
 )
 def test_equals_the_original_rule(pieces):
     text = " ".join(pieces)
-    if "<end>" not in text.lower():
-        assert TOKENIZER(text)["input_ids"] == original_rule(text)
+    assert TOKENIZER(text)["input_ids"] == original_rule(text)
 
 
 def test_vocabulary_is_ordered_by_frequency_and_padding_is_zero():
@@ -78,3 +86,84 @@ def test_split_words_drops_what_is_not_ascii():
     assert split_words("Café au\ufffd\ufffdlait! über_x ①") == ["caf", "au", "lait", "ber_x"]
     with pytest.raises(ValueError, match="no word"):
         build_tokenizer(["...", "①"], 5)
+
+
+def test_a_typed_end_is_a_word_and_never_padding(tmp_path):
+    words = word_tokenizer({"end": 1, "red": 2}, 6)
+    save_tokenizer(words, tmp_path)
+    for tokenizer in (words, AutoTokenizer.from_pretrained(tmp_path)):
+        assert tokenizer("red <end> red <END>")["input_ids"] == [2, 1, 2, 1]
+    older = word_tokenizer({"red": 1}, 6)
+    older.split_special_tokens = False  # as saved before
+    assert encode_prompts(older, ["red <end> red", "red"])["input_ids"].tolist() == [[1, 1], [1, 0]]
+    with pytest.raises(ValueError, match="no word of the prompt '<end>'"):
+        encode_prompts(older, ["<end>"])
+
+
+def clip_like_tokenizer():
+    """Byte-level pieces between a start and an end mark, as CLIP's."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=letters | {"<s>": 256, "</s>": 257}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 256), ("</s>", 257)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=12
+    )
+
+
+def test_marks_of_other_tokenizers_are_text_in_prompts_too():
+    tokenizer = clip_like_tokenizer()
+    batch = encode_prompts(tokenizer, ["a </s> b", "a"])
+    assert (batch["input_ids"] == 257).sum(dim=1).tolist() == [1, 8]  # its own end, and padding behind it
+    assert batch["attention_mask"].sum(dim=1).tolist() == [10, 3]
+
+
+def test_a_prompt_is_padded_on_the_right_whatever_the_tokenizer_does_by_itself():
+    tokenizer = word_tokenizer({"red": 1}, 4)
+    tokenizer.padding_side = "left"
+    assert encode_prompts(tokenizer, ["red red", "red"])["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.one_of(st.sampled_from([*WORDS, "zebra", "Red", "café!", "<end>", "über"]), st.text(max_size=5))))
+def test_words_read_and_left_out_are_those_of_the_original_rule(pieces):
+    text = " ".join(piece.replace("_", "") for piece in pieces)
+    words = prompt_words(TOKENIZER, text)
+    known = [word for word in re.findall(r"\w+", text.replace("\ufffd\ufffd", " ")) if original_rule(word)]
+    assert words.read == known[:4] and words.beyond == known[4:]
+    assert sorted(words.read + words.beyond + words.unknown) == sorted(re.findall(r"\w+", text))
+    if not {"[", "]"} & set(text):
+        assert re.sub(r"[\[\]]", "", words.marked) == text
+        assert len(re.findall(r"\[\w+\]", words.marked)) == len(words.unknown + words.beyond)
+
+
+def test_words_left_out_are_marked_and_described():
+    words = prompt_words(TOKENIZER, "A zebra, red bird <end> a red BIRD")
+    assert words.marked == "A [zebra], red bird <[end]> a [red] [BIRD]"
+    assert describe_left_out(words, 4) == (
+        "unknown words 'zebra', 'end'; words beyond the 4 tokens that the model reads: 'red', 'BIRD'"
+    )
+    assert describe_left_out(prompt_words(TOKENIZER, "a red bird"), 4) == ""
+    many = describe_left_out(prompt_words(TOKENIZER, "a " + "x" * 1000 + " zebra" * 1000), 4)
+    assert len(many) < 200 and many.endswith("'zebra' and 993 more")
+
+
+def test_words_that_do_not_fit_a_clip_are_left_out_whole():
+    words = prompt_words(clip_like_tokenizer(), "one blue sky")  # 10 letters between the marks: "one blue s"
+    assert (words.read, words.unknown, words.beyond) == (["one", "blue"], [], ["sky"])
+
+
+def test_no_message_says_what_is_untrue_of_long_prompts(caplog):
+    prompt_words(TOKENIZER, "a red bird " * 10)
+    encode_prompts(TOKENIZER, ["a red bird " * 10])
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("prompt", ["zebra" * 1000, " ".join(["zebra"] * 1000)])
+def test_a_huge_prompt_is_shortened_in_the_message(prompt):
+    with pytest.raises(ValueError, match="no word of the prompt 'zebra") as error:
+        encode_prompts(TOKENIZER, [prompt])
+    assert len(str(error.value)) < 250 and len(shortened(prompt, 80)) == 80 and shortened("red", 3) == "red"

@@ -1,0 +1,80 @@
+"""The weights that a model is loaded from: which tensors its files hold, and whether all of them
+are there and sound."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+
+class StoredTensor(NamedTuple):
+    """What the head of a safetensors file says about one tensor, such as `("F32", (3, 4))`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def stored_tensors(name: str | os.PathLike, subfolder: str = "") -> dict[str, StoredTensor]:
+    """Reads which tensors a folder, or a repository of the Hub already downloaded, stores in
+    safetensors files; empty where it has none.
+
+    Raises:
+        OSError: such a file is damaged.
+    """
+
+    def find(file: str) -> str | None:
+        return cached_file(
+            name,
+            file,
+            subfolder=subfolder,
+            local_files_only=True,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+
+    files = [find(SAFE_WEIGHTS_NAME)]
+    if files[0] is None and (index := find(SAFE_WEIGHTS_INDEX_NAME)) is not None:
+        shards = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
+        files = [find(shard) for shard in sorted(set(shards))]
+    tensors = {}
+    for file in files:
+        if file is None:
+            continue
+        try:
+            with safe_open(file, framework="pt") as opened:
+                slices = {key: opened.get_slice(key) for key in opened.keys()}
+                tensors |= {key: StoredTensor(s.get_dtype(), tuple(s.get_shape())) for key, s in slices.items()}
+        except SafetensorError as error:
+            raise OSError(f"{file}: it is no safetensors file, or a damaged one ({error})") from error
+    return tensors
+
+
+def loading_problems(
+    model: PreTrainedModel, missing: Iterable[str], stored: dict[str, StoredTensor]
+) -> tuple[str, ...]:
+    """One phrase for each tensor of a loaded model that was missing or stored as whole numbers."""
+    whole = [
+        f"{key} holds whole numbers ({stored[key].dtype})"
+        for key, tensor in model.state_dict().items()
+        if key in stored and tensor.is_floating_point() and stored[key].dtype.startswith(("I", "U", "BOOL"))
+    ]
+    return (*(f"{key} is missing" for key in sorted(missing)), *whole)
+
+
+def refuse_unfit_weights(model: PreTrainedModel, problems: Sequence[str], where: str) -> None:
+    """Raises a ValueError that names the tensors which were not loaded as they should be, or hold
+    NaN or infinity."""
+    broken = [
+        f"{key} holds NaN or infinity"
+        for key, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if found := [*problems, *broken]:
+        more = f" and {len(found) - 5} more tensors like these" if len(found) > 5 else ""
+        raise ValueError(f"{where}: the weights of the {type(model).__name__} are unfit: {', '.join(found[:5])}{more}")

@@ -254,7 +254,7 @@ class PlainProcedure:
 
     def train_step(self, batch) -> dict:
         with self.watch("captions and noise"):
-            round_ = self.phase._deal(batch)
+            round_ = self.phase._embed_captions(batch)
         text = round_.text
         with self.watch("generator forward"):
             fake = self.phase.generator(
@@ -397,7 +397,7 @@ def build_step(
     from t2i_supcon.training import EncoderPhase, GANPhase
     from t2i_supcon.training.recipe import build_model_config, load_recipe
 
-    overrides = [f"batch_size={batch_size}", "mask_same_label=false", f"compile={str(compiled).lower()}"]
+    overrides = [f"batch_size={batch_size}", "mask_shared_labels=false", f"compile={str(compiled).lower()}"]
     recipe = load_recipe(
         f"{model}-cub-baseline", Path(__file__).parent / "recipes", overrides + ["channels_last=false"] * plain
     )
@@ -431,7 +431,7 @@ def build_step(
         watch.wrap(phase, "_backward", "matching")
         watch.wrap(phase.optimizer, "step", "optimisers and average")
         return lambda: phase.train_step(batch)
-    watch.wrap(phase, "_deal", "captions and noise")
+    watch.wrap(phase, "_embed_captions", "captions and noise")
     watch.wrap(phase.image_encoder, "forward", "image encoder and matching")
     watch.wrap(phase.generator, "forward", "generator forward")
     watch.wrap(phase, "discriminator_step", "discriminator")

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="field=value", help="recipe fields to change, e.g. steps=500 data.workers=2"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
 
     from t2i_supcon.training import load_recipe, train  # after parsing: --help should not wait for torch
 

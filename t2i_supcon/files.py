@@ -36,3 +36,10 @@ def recover_folder(final: Path) -> None:
 
 def _replaced(final: Path) -> Path:
     return final.with_name(f".replaced-{final.name}")
+
+
+def remove_partial_files(folder: Path, inside: str = "") -> None:
+    """Removes what a process killed while it wrote has left in a folder, or in those that `inside`
+    (a pattern) finds below it."""
+    for left in folder.glob(f"{inside}/.partial-*" if inside else ".partial-*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()

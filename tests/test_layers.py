@@ -14,10 +14,22 @@ ALLOWED = {
     "data": {"data"},
     "figures": set(),
     "files": set(),
+    "identity": {"data"},
     "conversion": {"conversion", "models", "data", "files"},
     "pipeline": {"models", "data", "conversion"},
     "evaluation": {"evaluation", "metrics", "models", "data", "files", "figures"},
-    "training": {"training", "losses", "metrics", "models", "data", "conversion", "evaluation", "figures", "files"},
+    "training": {
+        "training",
+        "losses",
+        "metrics",
+        "models",
+        "data",
+        "conversion",
+        "evaluation",
+        "figures",
+        "files",
+        "identity",
+    },
 }
 PURE = (
     *("torch", "numpy", "typing", "collections", "dataclasses", "functools", "json", "math", "pathlib", "zipfile"),

@@ -31,10 +31,10 @@ class Batches:
         max_broken_share: share of the rows read (of the first 1,000 at least) that may be broken.
             Each is logged and counted.
         state: from `state_dict`, to resume.
+        data_id: tells this data from other data; a state is of no use for any other.
 
     Raises:
-        ValueError: the state comes from data of another kind or size, or from batches of another
-            kind or size.
+        ValueError: the state comes from other data, another seed or another kind of batches.
         BrokenRowError: while iterating, more broken rows than allowed.
     """
 
@@ -47,8 +47,10 @@ class Batches:
         workers: int = 0,
         max_broken_share: float = 0.0,
         state: dict | None = None,
+        data_id: str = "",
     ):
         self.sampler = sampler
+        self.data_id = data_id
         self.device = device
         self.max_broken_share = max_broken_share
         self.rows, self.broken = (0, 0) if state is None else (state["rows"], state["broken"])
@@ -95,10 +97,10 @@ class Batches:
     def _made_of(self) -> dict:
         """What a place in the order of the rows has a meaning for."""
         sampler, number = self.sampler, self.sampler.order.num_rows
+        size = "a stream" if number is None else f"{number:,} rows"
         return {
-            "data": "a stream" if number is None else f"{number:,} rows",
+            "data": f"{size}, {self.data_id}" if self.data_id else size,
             "sampling": "pairs" if sampler.pairs else "independent",
-            "batch_size": sampler.batch_size,
             "seed": sampler.seed,
         }
 

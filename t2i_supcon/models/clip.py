@@ -140,6 +140,7 @@ class CLIPImageEncoder(GANPreTrainedModel):
     config_class = CLIPImageConfig
     base_model_prefix = "image_encoder"
     main_input_name = "pixel_values"
+    embeds_regions = False
     _keys_to_ignore_on_load_unexpected = [r"^text_encoder\.", r"^logit_scale$"]
 
     def __init__(self, config: CLIPImageConfig):

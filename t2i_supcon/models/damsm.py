@@ -145,6 +145,7 @@ class DAMSMImageEncoder(GANPreTrainedModel):
     config_class = DAMSMImageConfig
     base_model_prefix = "image_encoder"
     main_input_name = "pixel_values"
+    embeds_regions = True
     _keys_to_ignore_on_load_unexpected = [r"^text_encoder\."]
 
     def __init__(self, config: DAMSMImageConfig):

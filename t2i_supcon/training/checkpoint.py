@@ -2,8 +2,10 @@
 stored in them."""
 
 import os
+import pickle
 import random
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +16,10 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging
 
-from ..files import new_folder
+from ..files import new_folder, remove_partial_files
 
 FILE = "state.pt"
+FORMAT = 2  # of what the file holds; raised with each change that older code could not resume from
 PREFIX = "step-"
 
 
@@ -30,8 +33,7 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> Path:
     Raises:
         OSError: it cannot be written; the others are as they were.
     """
-    for left in folder.glob(".partial-*"):  # by a process killed while it wrote
-        shutil.rmtree(left)
+    remove_partial_files(folder)
     final = folder / f"{PREFIX}{step:08d}"
     with writing(final):
         if (
@@ -53,7 +55,7 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> Path:
 
 def _write(path: Path, state: dict) -> None:
     with open(path, "wb") as file:
-        torch.save(state, file)
+        torch.save({**state, "format": FORMAT}, file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -108,8 +110,28 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Reads a checkpoint onto the CPU; only tensors and plain values are admitted."""
-    return torch.load(path / FILE, map_location="cpu", weights_only=True)
+    """Reads a checkpoint onto the CPU; only tensors and plain values are admitted.
+
+    Raises:
+        ValueError: it is damaged, holds anything else, or was written by another version. The
+            message offers the newest whole checkpoint before it.
+    """
+    file = path / FILE
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()  # torch itself does not compare the checksums
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        older = [other for other in list_checkpoints(path.parent) if other < path]
+        advice = f"delete {path.name}, and --resume goes on from {older[-1].name}" if older else "start anew"
+        # not torch's words, which may advise to run what the file stores
+        reason = error if isinstance(error, zipfile.BadZipFile) else "it holds other than tensors and plain values"
+        raise ValueError(f"{path} is damaged or no checkpoint ({reason}): {advice}") from error
+    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} was written by another version of this package: start anew in another folder")
+    return state
 
 
 def rng_state(device: torch.device) -> dict:

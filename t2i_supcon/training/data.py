@@ -20,6 +20,7 @@ from ..data import (
     load_rows,
     shard_files,
 )
+from ..identity import content_hash
 from .recipe import Recipe
 
 
@@ -88,9 +89,11 @@ def batch_maker(
     else:
         order = IndexedRows(rows[column], recipe.seed, pairs)
 
+    data_id = content_hash(rows, files)
+
     def make_batches(state: dict | None) -> Batches:
         sampler = BatchSampler(order, recipe.batch_size, recipe.seed, pairs, *share)
-        return Batches(samples, sampler, collate, device, data.workers, data.max_broken_share, state)
+        return Batches(samples, sampler, collate, device, data.workers, data.max_broken_share, state, data_id)
 
     return make_batches
 

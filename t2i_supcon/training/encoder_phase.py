@@ -21,16 +21,17 @@ from ..models import CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
 from .checkpoint import restore_module
 from .data import evaluation_rows
 from .distributed import pad_captions, prepare_network
-from .optimisation import check_micro_batches, lr_schedule, mean_values, take_step
+from .guidance import Guidance
+from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, weighted_sum
+from .phase import StepResult, mean_result
 from .recipe import EncoderRecipe, build_model_config
-from .terms import matching_terms, supcon_terms, weighted_sum
 
 ENCODERS = {"damsm": (DAMSMConfig, DAMSMModel), "clip": (CLIPPairConfig, CLIPPairModel)}
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound of its contrastive loss's scale (arXiv 2103.00020, section 2.5)
 
 
 class EncoderPhase:
-    """Trains a `DAMSMModel` or a `CLIPPairModel`; see `loop.run` for the methods a phase has.
+    """Trains a `DAMSMModel` or a `CLIPPairModel`; see `Phase` for its methods.
 
     Args:
         recipe: of phase 1.
@@ -38,6 +39,7 @@ class EncoderPhase:
         model: both towers.
         tokenizer: of the text tower.
         evaluation: held-out rows.
+        num_classes: of the training rows' labels.
     """
 
     def __init__(
@@ -47,24 +49,27 @@ class EncoderPhase:
         model: DAMSMModel | CLIPPairModel,
         tokenizer: PreTrainedTokenizerFast | None = None,
         evaluation: EvaluationRows | None = None,
+        num_classes: int | None = None,
     ):
         self.recipe = recipe
         self.accelerator = accelerator
         self.tokenizer = tokenizer
         self.evaluation = evaluation
         self.image_sizes = (recipe.image_size,)
+        self.step = 0
         self._held_out: tuple[EmbeddedImages, Tensor] | None = None
         if recipe.channels_last:
             model.image_encoder.to(memory_format=torch.channels_last)
         model.image_encoder.trunk.requires_grad_(recipe.train_trunk)
-        trained = [p for p in model.parameters() if p.requires_grad]
+        learns_scale = hasattr(model, "logit_scale")
+        self.guidance = Guidance.from_recipe(recipe, model.image_encoder, num_classes, accelerator.device, learns_scale)
+        trained = [p for p in (*model.parameters(), *self.guidance.parameters()) if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
         self.model, self.optimizer = (
             prepare_network(model, accelerator, recipe.sync_batch_norm),
             accelerator.prepare(optimizer),
         )
         self._train_mode()
-        self.schedule = lr_schedule(optimizer, recipe)
         if recipe.compile:
             self.towers.image_encoder.compile()
 
@@ -92,43 +97,43 @@ class EncoderPhase:
         evaluation = evaluation_rows(
             recipe, held_out, recipe.data.test_split, tokenizer, recipe.image_size, recipe.eval_rows
         )
-        return cls(recipe, accelerator, model, tokenizer, evaluation)
+        return cls(recipe, accelerator, model, tokenizer, evaluation, rows.features["label"].num_classes)
 
-    def train_step(self, *batches: Batch) -> dict[str, Tensor]:
-        """One update by the mean gradient of the micro-batches; returns the unweighted terms,
-        statistics and the gradient norm.
+    def train_step(self, *micro_batches: Batch) -> StepResult:
+        """One update by the mean gradient of the micro-batches.
 
         Raises:
-            FloatingPointError: one of these is infinite or no number; nothing has been updated.
+            FloatingPointError: a term or a gradient is not finite; nothing has been updated.
             ValueError: another number of batches than `gradient_accumulation` says.
         """
-        check_micro_batches(batches, self.accelerator)
+        recipe = self.recipe
+        check_micro_batches(micro_batches, self.accelerator)
         self._held_out = None
+        set_rates(self.optimizer, recipe.learning_rate * rate_factor(recipe, self.step), recipe.betas)
         self.optimizer.zero_grad()
-        values = mean_values([self._backward(pad_captions(batch)) for batch in batches])
-        bounds = [
-            (self.towers.text_encoder.parameters(), self.recipe.text_grad_clip),
-            (self.towers.parameters(), self.recipe.max_grad_norm),
-        ]
-        values = take_step(
-            self.accelerator, self.optimizer, values, "encoders", self.schedule.last_epoch, bounds
-        )  # last_epoch counts steps
-        if self.recipe.model == "clip":
-            self.towers.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
-        self.schedule.step()
-        if self.recipe.reset_adam_every and self.schedule.last_epoch % self.recipe.reset_adam_every == 0:
+        result = mean_result([self._backward(pad_captions(batch)) for batch in micro_batches])
+        trained = (*self.towers.parameters(), *self.guidance.parameters())
+        bounds = [(self.towers.text_encoder.parameters(), recipe.text_grad_clip), (trained, recipe.max_grad_norm)]
+        result = take_step(self.accelerator, self.optimizer, result, "encoders", self.step, bounds)
+        if self._logit_scale is not None:
+            self._logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+        self.step += 1
+        if recipe.reset_adam_every and self.step % recipe.reset_adam_every == 0:
             self.optimizer.state.clear()
-        return values
+        return result
 
-    def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Adds the gradients of one micro-batch; returns its terms and statistics."""
+    def _backward(self, batch: Batch) -> StepResult:
+        """Adds the gradients of one micro-batch."""
         text, images = self.model(batch.input_ids, batch.attention_mask, batch.images[-1])
-        logit_scale = self.towers.logit_scale.exp() if self.recipe.model == "clip" else None
-        terms = matching_terms(self.recipe, images, text, batch.labels, batch.num_views, logit_scale)
-        contrast, statistics = supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
-        terms |= contrast
-        self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
-        return terms | statistics
+        scale = None if self._logit_scale is None else self._logit_scale.exp()
+        guidance = self.guidance(images, text, batch.labels, batch.num_views, scale)
+        self.accelerator.backward(weighted_sum(guidance.terms, self.recipe.loss_weights))
+        return StepResult(guidance.terms, guidance.statistics)
+
+    @property
+    def _logit_scale(self) -> nn.Parameter | None:
+        """The logarithm of what CLIP multiplies its cosines with; DAMSM has none."""
+        return getattr(self.towers, "logit_scale", None)
 
     def _train_mode(self) -> None:
         self.towers.train()
@@ -182,7 +187,8 @@ class EncoderPhase:
 
     def networks(self) -> dict[str, nn.Module]:
         """What is trained."""
-        return {"text_encoder": self.towers.text_encoder, "image_encoder": self.towers.image_encoder}
+        towers = {"text_encoder": self.towers.text_encoder, "image_encoder": self.towers.image_encoder}
+        return towers | ({"guidance": self.guidance} if self.guidance.heads else {})
 
     def frozen_networks(self) -> dict[str, nn.Module]:
         """What is used as it is."""
@@ -190,16 +196,18 @@ class EncoderPhase:
 
     def state_dict(self) -> dict:
         return {
+            "step": self.step,
             "model": self.towers.state_dict(),
+            "guidance": self.guidance.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
         self._held_out = None
         restore_module(self.towers, state["model"], "model")
+        restore_module(self.guidance, state["guidance"], "guidance")
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
 
 
 def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..conversion import load_encoders
 from ..data import Batch, EvaluationRows, encode_prompts, evenly_spaced, save_tokenizer, to_pil
 from ..evaluation import embed_images, embed_texts
+from ..identity import weights_hash
 from ..losses import (
     bce_discriminator_loss,
     bce_generator_loss,
@@ -26,16 +27,26 @@ from ..losses import (
     matching_aware_gradient_penalty,
 )
 from ..metrics import feature_statistics, frechet_distance, retrieval_recall
-from ..models import GANS, DiscriminatorOutput, GeneratorOutput, ImageEmbeddings, TextEmbeddings
+from ..models import (
+    GANS,
+    DiscriminatorOutput,
+    GeneratorOutput,
+    ImageEmbeddings,
+    TextEmbeddings,
+    draw_images,
+    sample_noise,
+    seeded_generator,
+)
 from ..models.operators import no_weight_gradients
 from .augmentation import augment
 from .checkpoint import restore_module
 from .data import evaluation_rows
 from .distributed import gather_all_but_last, next_captions, pad_captions, prepare_network
 from .ema import EMA
-from .optimisation import check_micro_batches, lr_schedule, mean_values, take_step, trained_parameters
+from .guidance import Guidance
+from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, trained_parameters, weighted_sum
+from .phase import StepResult, mean_result
 from .recipe import GANRecipe, build_model_config
-from .terms import matching_terms, supcon_terms, weighted_sum
 
 NUM_SAMPLES = 12
 ADVERSARIAL = {  # the two players' losses at one scale, by the family that the discriminator's class names
@@ -45,27 +56,43 @@ ADVERSARIAL = {  # the two players' losses at one scale, by the family that the 
 
 
 @dataclass
-class Round:
-    """One micro-batch on its way through a step.
+class Generated:
+    """Generated images on their way to the two players' losses.
+
+    Attributes:
+        output: the generator's.
+        embeddings: what the image encoder sees in the augmented images, for a discriminator that
+            reads this instead of pixels.
+    """
+
+    output: GeneratorOutput
+    embeddings: ImageEmbeddings | None = None
+
+
+@dataclass
+class MicroBatch:
+    """Rows on their way through a step.
 
     Attributes:
         batch, text: the rows and the embeddings of their captions.
-        noise, conditioning_noise: (B, Z) and, for a generator with conditioning augmentation, (B,
-            C).
-        drawn: the images of `GANPhase._draw_round`, where both players share them.
-        inputs: what the gradient penalty differentiates by, where one is due.
+        noise, conditioning_noise: (B, Z) and, for a generator with conditioning augmentation,
+            (B, C).
+        shared: the generated images, where both players use the same; otherwise each generates its
+            own from this noise.
+        penalised: the real images or features, and the sentences, that the gradient penalty
+            differentiates by, where one is due.
     """
 
     batch: Batch
     text: TextEmbeddings
     noise: Tensor
     conditioning_noise: Tensor | None
-    drawn: tuple[GeneratorOutput, ImageEmbeddings | None] | None = None
-    inputs: tuple[Tensor, ...] = ()
+    shared: Generated | None = None
+    penalised: tuple[Tensor, ...] = ()
 
 
 class GANPhase:
-    """Trains a GAN against its discriminator; see `loop.run` for the methods a phase has.
+    """Trains a GAN against its discriminator; see `Phase` for its methods.
 
     Args:
         recipe: of phase 2.
@@ -76,6 +103,7 @@ class GANPhase:
         evaluation: held-out rows.
         reference: some training rows, whose distance to the held-out ones is the yardstick of the
             generator's.
+        num_classes: of the training rows' labels.
 
     Raises:
         ValueError: the gradient penalty under fp16 or at several scales, or a weight of `g_kl` for
@@ -93,6 +121,7 @@ class GANPhase:
         tokenizer: PreTrainedTokenizerFast | None = None,
         evaluation: EvaluationRows | None = None,
         reference: EvaluationRows | None = None,
+        num_classes: int | None = None,
     ):
         if accelerator.mixed_precision == "fp16" and "d_magp" in recipe.loss_weights:
             raise ValueError(
@@ -115,7 +144,7 @@ class GANPhase:
         self.evaluation = evaluation
         self.reference = reference
         self.discriminator_loss, self.generator_loss = ADVERSARIAL[discriminator.adversarial]
-        self.steps_taken = 0
+        self.step = 0
         self.reads_features = discriminator.reads_image_features
         self.text_encoder, self.image_encoder = (
             e.to(accelerator.device).eval().requires_grad_(False) for e in (text_encoder, image_encoder)
@@ -126,12 +155,13 @@ class GANPhase:
             )  # which slows down on a discriminator's deep, small maps in this layout
             for module in (generator, image_encoder, *(() if on_cpu else (discriminator,))):
                 module.to(memory_format=torch.channels_last)
-        trained = [[p for p in network.parameters() if p.requires_grad] for network in (generator, discriminator)]
-        g_optimizer = torch.optim.Adam(trained[0], lr=recipe.generator_learning_rate, betas=recipe.betas, fused=True)
+        self.guidance = Guidance.from_recipe(recipe, image_encoder, num_classes, accelerator.device)
+        g_parameters = [p for p in (*generator.parameters(), *self.guidance.parameters()) if p.requires_grad]
+        d_parameters = [p for p in discriminator.parameters() if p.requires_grad]
+        g_optimizer = torch.optim.Adam(g_parameters, lr=recipe.generator_learning_rate, betas=recipe.betas, fused=True)
         d_optimizer = torch.optim.Adam(
-            trained[1], lr=recipe.discriminator_learning_rate, betas=recipe.betas, fused=True
+            d_parameters, lr=recipe.discriminator_learning_rate, betas=recipe.betas, fused=True
         )
-        self.schedules = [lr_schedule(optimizer, recipe) for optimizer in (g_optimizer, d_optimizer)]
         self.generator, self.discriminator = (
             prepare_network(n.train(), accelerator, recipe.sync_batch_norm) for n in (generator, discriminator)
         )
@@ -144,7 +174,7 @@ class GANPhase:
                 *(() if "d_magp" in recipe.loss_weights else (self.discriminator,)),
             ):
                 network.compile()
-        self.fixed_noise = self._evaluation_noise(NUM_SAMPLES, recipe.seed)
+        self.fixed_noises = sample_noise(self.config, NUM_SAMPLES, seeded_generator(recipe.seed))
         self._targets: dict[str, object] = {}
 
     @classmethod
@@ -190,179 +220,173 @@ class GANPhase:
             tokenizer,
             evaluation,
             reference,
+            rows.features["label"].num_classes,
         )
 
-    def train_step(self, *batches: Batch) -> dict[str, Tensor]:
+    def train_step(self, *micro_batches: Batch) -> StepResult:
         """One update of the discriminator, then one of the generator, each by the mean gradient of
         the micro-batches.
 
-        A single micro-batch is drawn once, for both players. Of several, each is drawn for the
-        discriminator and, from the same noise, again for the generator, so that never more than one
+        A single micro-batch is generated once, for both players. Of several, each is generated for
+        the discriminator and, from the same noise, again for the generator. So never more than one
         is held with what its gradient needs.
 
-        Returns:
-            The unweighted terms, statistics and gradient norms.
-
         Raises:
-            FloatingPointError: one of these is infinite or no number; the player whose it is has
-                not been updated.
+            FloatingPointError: a term or a gradient is not finite; the player whose it is has not
+                been updated.
             ValueError: another number of batches than `gradient_accumulation` says.
         """
-        check_micro_batches(batches, self.accelerator)
-        rounds = [self._deal(pad_captions(batch)) for batch in batches]
-        if len(rounds) == 1:
-            rounds[0].drawn = self._draw_round(rounds[0])
-        values = self.discriminator_step(rounds) | self.generator_step(rounds)
+        check_micro_batches(micro_batches, self.accelerator)
+        self._set_rates()
+        micro = [self._embed_captions(pad_captions(batch)) for batch in micro_batches]
+        if len(micro) == 1:
+            micro[0].shared = self._generate(micro[0])
+        result = self.discriminator_step(micro) | self.generator_step(micro)
         if self.ema is not None:
             self.ema.update(self.accelerator.unwrap_model(self.generator))
-        for schedule in self.schedules:
-            schedule.step()
-        self.steps_taken += 1
-        return values
+        self.step += 1
+        return result
 
-    def discriminator_step(self, rounds: list["Round"]) -> dict[str, Tensor]:
+    def _set_rates(self) -> None:
+        recipe, factor = self.recipe, rate_factor(self.recipe, self.step)
+        set_rates(self.g_optimizer, recipe.generator_learning_rate * factor, recipe.betas)
+        set_rates(self.d_optimizer, recipe.discriminator_learning_rate * factor, recipe.betas)
+
+    def discriminator_step(self, micro_batches: list[MicroBatch]) -> StepResult:
         """Adversarial loss on real images with their captions, on the same with the next row's
         caption, and on generated images."""
-        penalised = "d_magp" in self.recipe.loss_weights and self.steps_taken % self.recipe.magp_every == 0
+        penalty_due = "d_magp" in self.recipe.loss_weights and self.step % self.recipe.magp_every == 0
         self.d_optimizer.zero_grad()
-        values = mean_values([self._discriminator_backward(round_, penalised) for round_ in rounds])
-        values = self._take_step(self.d_optimizer, values, "discriminator")
-        if penalised and self.recipe.magp_step == "separate":
-            values |= self.penalty_step(rounds)
-        return values
+        result = mean_result([self._discriminator_backward(micro, penalty_due) for micro in micro_batches])
+        result = self._take_step(self.d_optimizer, result, "discriminator")
+        if penalty_due and self.recipe.magp_step == "separate":
+            result |= self.penalty_step(micro_batches)
+        return result
 
-    def penalty_step(self, rounds: list["Round"]) -> dict[str, Tensor]:
+    def penalty_step(self, micro_batches: list[MicroBatch]) -> StepResult:
         """The gradient penalty in an update of its own, of the discriminator just updated."""
         self.d_optimizer.zero_grad()
         penalties = []
-        for inputs in (round_.inputs for round_ in rounds):
-            penalties.append(self._backward({"d_magp": self._penalty(self._judge_in_float32(inputs), inputs)}))
+        for inputs in (micro.penalised for micro in micro_batches):
+            penalties.append(self._backward({"d_magp": self._penalty(self._score_in_float32(inputs), inputs)}))
         for parameter in trained_parameters(self.d_optimizer):
-            if (
-                parameter.grad is None
-            ):  # a bias: the penalty does not depend on it, yet Adam takes a step with this zero in the authors' code
+            # a bias: the penalty does not depend on it, yet the authors' Adam steps with a zero
+            if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        return self._take_step(self.d_optimizer, mean_values(penalties), "d_magp")
+        return self._take_step(self.d_optimizer, mean_result(penalties), "d_magp")
 
-    def _discriminator_backward(self, round_: "Round", penalised: bool) -> dict[str, Tensor]:
-        """Adds the discriminator's gradients of one micro-batch; returns terms and statistics.
+    def _discriminator_backward(self, micro: MicroBatch, penalty_due: bool) -> StepResult:
+        """Adds the discriminator's gradients of one micro-batch.
 
         All rows of a batch, of both views and all processes, form one list here: a row's wrong
-        caption is the next row's, and the last row has none or, where the recipe rotates them, the
+        caption is the next row's. The last row has none or, where the recipe rotates them, the
         first row's.
         """
-        batch, policies = round_.batch, self.recipe.augmentation
-        fake, seen = round_.drawn or self._preview(round_)
-        real, sent = augment(batch.images, policies), round_.text.sent_emb
+        batch, policies = micro.batch, self.recipe.augmentation
+        generated = micro.shared or self._generate_without_graph(micro)
+        sent = micro.text.sent_emb
         rotated = self.recipe.wrong_captions == "rotated"
         wrong = next_captions(sent, batch.num_views, rotated)
-        if seen is None:
-            drawn = augment(tuple(image.detach() for image in fake.images), policies)
+        real = augment(batch.images, policies)
+        if generated.embeddings is None:
+            fake = augment(tuple(image.detach() for image in generated.output.images), policies)
         else:
             with torch.no_grad():
                 real = (self.image_encoder(real[-1]).local_feats,)
-            drawn = (seen.local_feats.detach(),)
-        inputs = round_.inputs = (
-            tuple(x.detach().float().requires_grad_() for x in (self._lay_out(real[-1]), sent)) if penalised else ()
-        )
-        joint = penalised and self.recipe.magp_step == "joint"
+            fake = (generated.embeddings.local_feats.detach(),)
+        if penalty_due:
+            micro.penalised = tuple(x.detach().float().requires_grad_() for x in (self._lay_out(real[-1]), sent))
+        joint = penalty_due and self.recipe.magp_step == "joint"
 
-        real_scores = self._judge_in_float32(inputs, wrong) if joint else self._judge(real, sent, wrong)
-        fake_scores = self._judge(drawn, sent)
+        real_scores = self._score_in_float32(micro.penalised, wrong) if joint else self._score(real, sent, wrong)
+        fake_scores = self._score(fake, sent)
         if not rotated:
             real_scores.wrong = tuple(
                 gather_all_but_last(logits, len(batch), batch.num_views) for logits in real_scores.wrong
             )
         terms = {"d_adv": self._discriminator_loss(real_scores, fake_scores)}
         if joint:
-            terms["d_magp"] = self._penalty(real_scores, inputs)
-        logits = {
-            "stats/d_real": real_scores.cond,
-            "stats/d_wrong": real_scores.wrong,
-            "stats/d_fake": fake_scores.cond,
-        }
-        return self._backward(terms) | {
-            name: torch.stack([scale.mean() for scale in scales]).mean() for name, scales in logits.items()
-        }
+            terms["d_magp"] = self._penalty(real_scores, micro.penalised)
+        logits = {"d_real": real_scores.cond, "d_wrong": real_scores.wrong, "d_fake": fake_scores.cond}
+        means = {name: torch.stack([scale.mean() for scale in scales]).mean() for name, scales in logits.items()}
+        return self._backward(terms, means)
 
-    def generator_step(self, rounds: list["Round"]) -> dict[str, Tensor]:
-        """Adversarial loss through the updated discriminator, matching losses and supervised
-        contrast through the frozen encoders."""
+    def generator_step(self, micro_batches: list[MicroBatch]) -> StepResult:
+        """Adversarial loss through the updated discriminator, and guidance through the frozen
+        encoders."""
         self.g_optimizer.zero_grad()
         with frozen(self.discriminator):
-            values = mean_values([self._generator_backward(round_) for round_ in rounds])
-        return self._take_step(self.g_optimizer, values, "generator")
+            result = mean_result([self._generator_backward(micro) for micro in micro_batches])
+        return self._take_step(self.g_optimizer, result, "generator")
 
-    def _generator_backward(self, round_: "Round") -> dict[str, Tensor]:
-        """Adds the generator's gradients of one micro-batch; returns terms and statistics."""
-        weights, policies, batch, text = self.recipe.loss_weights, self.recipe.augmentation, round_.batch, round_.text
-        fake, seen = round_.drawn or self._draw_round(round_)
+    def _generator_backward(self, micro: MicroBatch) -> StepResult:
+        """Adds the generator's gradients of one micro-batch."""
+        weights, policies, batch, text = self.recipe.loss_weights, self.recipe.augmentation, micro.batch, micro.text
+        generated = micro.shared or self._generate(micro)
+        output, embeddings = generated.output, generated.embeddings
         terms, statistics = {}, {}
         if "g_adv" in weights:
-            drawn = augment(fake.images, policies) if seen is None else (seen.local_feats,)
-            terms["g_adv"] = self._generator_loss(self._judge(drawn, text.sent_emb))
+            fake = augment(output.images, policies) if embeddings is None else (embeddings.local_feats,)
+            terms["g_adv"] = self._generator_loss(self._score(fake, text.sent_emb))
         if "g_kl" in weights:
-            terms["g_kl"] = kl_loss(fake.mu, fake.logvar)
-        if weights.keys() & {"words", "sent", "clip_sim", "supcon"}:
-            images = self.image_encoder(fake.images[-1]) if seen is None or policies else seen
-            terms |= matching_terms(self.recipe, images, text, batch.labels, batch.num_views)
-            contrast, statistics = supcon_terms(self.recipe, images.image_emb, text.sent_emb, batch.labels)
-            terms |= contrast
-        return self._backward(terms) | statistics
+            terms["g_kl"] = kl_loss(output.mu, output.logvar)
+        if self.guidance.weights:
+            if embeddings is None or policies:  # guidance looks at the images as they are
+                embeddings = self.image_encoder(output.images[-1])
+            guidance = self.guidance(embeddings, text, batch.labels, batch.num_views)
+            terms, statistics = terms | guidance.terms, guidance.statistics
+        return self._backward(terms, statistics)
 
-    def _deal(self, batch: Batch) -> "Round":
-        """Embeds the captions and draws all noise the generator needs."""
+    def _embed_captions(self, batch: Batch) -> MicroBatch:
+        """Embeds the captions, and draws all noise that the generator needs."""
         with torch.no_grad():
             text = self.text_encoder(batch.input_ids, batch.attention_mask)
         noise, conditioning_noise = (
             torch.randn(len(batch), width, device=text.sent_emb.device) if width else None
             for width in (self.config.noise_dim, self.conditioning_dim)
         )
-        return Round(batch, text, noise, conditioning_noise)
+        return MicroBatch(batch, text, noise, conditioning_noise)
 
-    def _draw_round(self, round_: "Round") -> tuple[GeneratorOutput, ImageEmbeddings | None]:
-        """The generated images and, for a discriminator that reads this, what the image encoder
-        sees of them."""
-        text = round_.text
-        fake = self.generator(
-            round_.noise, text.sent_emb, text.word_embs, text.attention_mask, round_.conditioning_noise
+    def _generate(self, micro: MicroBatch) -> Generated:
+        """Images and, for a discriminator that reads this, what the image encoder sees in them."""
+        text = micro.text
+        output = self.generator(
+            micro.noise, text.sent_emb, text.word_embs, text.attention_mask, micro.conditioning_noise
         )
-        return fake, self.image_encoder(
-            augment(fake.images, self.recipe.augmentation)[-1]
-        ) if self.reads_features else None
+        if not self.reads_features:
+            return Generated(output)
+        return Generated(output, self.image_encoder(augment(output.images, self.recipe.augmentation)[-1]))
 
     @torch.no_grad()
-    def _preview(self, round_: "Round") -> tuple[GeneratorOutput, ImageEmbeddings | None]:
-        """What `_draw_round` gives, without its graph; only that one moves BatchNorm's running
-        statistics."""
+    def _generate_without_graph(self, micro: MicroBatch) -> Generated:
+        """What `_generate` gives; only that one moves BatchNorm's running statistics."""
         buffers = list(self.generator.buffers())
         before = [buffer.clone() for buffer in buffers]
-        drawn = self._draw_round(round_)
+        generated = self._generate(micro)
         for buffer, old in zip(buffers, before):
             buffer.copy_(old)
-        return drawn
+        return generated
 
-    def _lay_out(self, seen: Tensor) -> Tensor:
+    def _lay_out(self, inputs: Tensor) -> Tensor:
         """What the discriminator reads, in its weights' memory layout: else each of its
         convolutions would bring its weights into the other's."""
-        return seen.contiguous() if seen.device.type == "cpu" else seen
+        return inputs.contiguous() if inputs.device.type == "cpu" else inputs
 
-    def _judge(
-        self, seen: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None
+    def _score(
+        self, inputs: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None
     ) -> DiscriminatorOutput:
         """The discriminator's scores of images at all scales or, where it reads these, of image
         features."""
-        seen = tuple(map(self._lay_out, seen))
-        return self.discriminator(seen[-1] if self.reads_features else seen, sent_emb, wrong_sent_emb)
+        inputs = tuple(map(self._lay_out, inputs))
+        return self.discriminator(inputs[-1] if self.reads_features else inputs, sent_emb, wrong_sent_emb)
 
-    def _judge_in_float32(
+    def _score_in_float32(
         self, inputs: tuple[Tensor, Tensor], wrong_sent_emb: Tensor | None = None
     ) -> DiscriminatorOutput:
         """Scores whose gradient is penalised: whatever the precision of the rest, the sixth power
         of its norm needs float32."""
-        forward = getattr(
-            self.discriminator, "_original_forward", self.discriminator
-        )  # without the autocast that accelerate puts around it
+        # without the autocast that accelerate puts around it
+        forward = getattr(self.discriminator, "_original_forward", self.discriminator)
         with torch.autocast(inputs[0].device.type, enabled=False):
             return forward(inputs[0] if self.reads_features else inputs[:1], inputs[1], wrong_sent_emb)
 
@@ -375,10 +399,8 @@ class GANPhase:
 
     def _generator_loss(self, fake: DiscriminatorOutput) -> Tensor:
         """Summed over the scales."""
-        return sum(
-            self.generator_loss(*heads)
-            for heads in (zip(fake.cond, fake.uncond) if fake.uncond is not None else zip(fake.cond))
-        )
+        heads = zip(fake.cond, fake.uncond) if fake.uncond is not None else zip(fake.cond)
+        return sum(self.generator_loss(*scores) for scores in heads)
 
     def _penalty(self, scores: DiscriminatorOutput, inputs: tuple[Tensor, ...]) -> Tensor:
         """Of this process's own rows, being a mean over rows."""
@@ -386,13 +408,13 @@ class GANPhase:
             penalty = matching_aware_gradient_penalty(scores.cond[-1], inputs)
         return self.recipe.magp_every * penalty
 
-    def _backward(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _backward(self, terms: dict[str, Tensor], statistics: dict[str, Tensor] | None = None) -> StepResult:
         self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
-        return {name: term.detach() for name, term in terms.items()}
+        return StepResult({name: term.detach() for name, term in terms.items()}, statistics or {})
 
-    def _take_step(self, optimizer: torch.optim.Optimizer, values: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    def _take_step(self, optimizer: torch.optim.Optimizer, result: StepResult, name: str) -> StepResult:
         bounds = [(trained_parameters(optimizer), self.recipe.max_grad_norm)]
-        return take_step(self.accelerator, optimizer, values, name, self.steps_taken, bounds)
+        return take_step(self.accelerator, optimizer, result, name, self.step, bounds)
 
     @property
     def trained_generator(self) -> PreTrainedModel:
@@ -400,32 +422,16 @@ class GANPhase:
         return self.ema.module if self.ema is not None else self.accelerator.unwrap_model(self.generator)
 
     @torch.no_grad()
-    def draw(self, captions: list[str], noise: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [-1, 1] for B captions, by the trained generator in evaluation
-        mode.
+    def draw(self, captions: list[str], noise: Tensor, conditioning_noise: Tensor | None = None) -> Tensor:
+        """Images (B, 3, S, S) in [-1, 1] for B captions, by the trained generator.
 
-        `noise` is (B, Z), or (B, Z + C) for a generator with conditioning augmentation, whose draw
-        then follows the noise.
+        Args:
+            noise, conditioning_noise: as `sample_noise` gives them, a row for each caption.
         """
-        generator = self.trained_generator
-        was_training = generator.training
-        generator.eval()
         encoded = encode_prompts(self.tokenizer, captions).to(self.accelerator.device)
-        text = self.text_encoder(**encoded)
-        noise, conditioning_noise = noise.to(text.sent_emb).split([self.config.noise_dim, self.conditioning_dim], dim=1)
-        images = (
-            generator(noise, text.sent_emb, text.word_embs, text.attention_mask, conditioning_noise)
-            .images[-1]
-            .clamp(-1, 1)
-        )
-        generator.train(was_training)
-        return images
-
-    def _evaluation_noise(self, rows: int, seed: int) -> Tensor:
-        """All that `draw` leaves to chance, decided by the seed."""
-        return torch.randn(
-            rows, self.config.noise_dim + self.conditioning_dim, generator=torch.Generator().manual_seed(seed)
-        )
+        networks = self.text_encoder, self.trained_generator
+        tokens = encoded["input_ids"], encoded["attention_mask"]
+        return draw_images(*networks, *tokens, noise, conditioning_noise).images[-1]
 
     def evaluate(self) -> dict[str, float]:
         """Frechet distance and retrieval of generated images in the frozen image encoder's
@@ -439,22 +445,23 @@ class GANPhase:
             self._targets = {"held_out": held_out, "texts": texts, "yardstick": frechet_distance(training, held_out)}
             self._targets["captions"] = captions
         captions = self._targets["captions"]
-        noise = self._evaluation_noise(len(captions), seed=0)
-        drawn = []
+        noises = sample_noise(self.config, len(captions), seeded_generator(0))
+        parts = []
         for start in range(0, len(captions), 64):
-            images = self.draw(captions[start : start + 64], noise[start : start + 64])
+            rows = slice(start, start + 64)
+            images = self.draw(captions[rows], *(None if noise is None else noise[rows] for noise in noises))
             with torch.no_grad():
-                drawn.append(self.image_encoder(images).image_emb.float().cpu())
-        drawn = torch.cat(drawn)
+                parts.append(self.image_encoder(images).image_emb.float().cpu())
+        generated = torch.cat(parts)
         return {
-            "frechet_encoder": frechet_distance(feature_statistics(drawn.numpy()), self._targets["held_out"]),
+            "frechet_encoder": frechet_distance(feature_statistics(generated.numpy()), self._targets["held_out"]),
             "frechet_encoder_training_images": self._targets["yardstick"],
-            **retrieval_recall(self._targets["texts"], drawn),
+            **retrieval_recall(self._targets["texts"], generated),
         }
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """The evaluation in words and numbers."""
-        n = len(self._targets["captions"])
+        n = len(self.evaluation)
         return "\n".join(
             [
                 f"Frechet distance to {n} held-out images in the features of the frozen image encoder (not "
@@ -474,7 +481,8 @@ class GANPhase:
     def samples(self) -> tuple[list[Image.Image], list[str]]:
         """A dozen held-out captions drawn from fixed noise."""
         captions = [self.evaluation.captions[number] for number in evenly_spaced(len(self.evaluation), NUM_SAMPLES)]
-        return [to_pil(image) for image in self.draw(captions, self.fixed_noise[: len(captions)])], captions
+        noises = (None if noise is None else noise[: len(captions)] for noise in self.fixed_noises)
+        return [to_pil(image) for image in self.draw(captions, *noises)], captions
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes text encoder, generator and tokenizer as one repository, the discriminator in a
@@ -489,8 +497,10 @@ class GANPhase:
     def networks(self) -> dict[str, nn.Module]:
         """What is trained, and the average that follows it."""
         players = {"generator": self.generator, "discriminator": self.discriminator}
-        players = {name: self.accelerator.unwrap_model(network) for name, network in players.items()}
-        return players | ({"ema": self.ema.module} if self.ema is not None else {})
+        networks = {name: self.accelerator.unwrap_model(network) for name, network in players.items()}
+        if self.guidance.heads:
+            networks["guidance"] = self.guidance
+        return networks | ({"ema": self.ema.module} if self.ema is not None else {})
 
     def frozen_networks(self) -> dict[str, nn.Module]:
         """What is used as it is."""
@@ -498,22 +508,26 @@ class GANPhase:
 
     def state_dict(self) -> dict:
         return {
+            "step": self.step,
             "modules": {name: module.state_dict() for name, module in self.networks().items()},
             "optimizers": [optimizer.state_dict() for optimizer in (self.g_optimizer, self.d_optimizer)],
-            "schedules": [schedule.state_dict() for schedule in self.schedules],
-            "steps_taken": self.steps_taken,
+            "frozen": {name: weights_hash(network) for name, network in self.frozen_networks().items()},
         }
 
     def load_state_dict(self, state: dict) -> None:
+        for name, network in self.frozen_networks().items():
+            if state["frozen"][name] != weights_hash(network):
+                raise ValueError(
+                    f"the checkpoint does not fit the recipe: encoders {self.recipe.encoders!r} have another {name} "
+                    "than those it was trained around; name these, or start in another folder"
+                )
         for name, module in self.networks().items():
             if name not in state["modules"]:
                 raise ValueError(f"the checkpoint does not fit the recipe: it holds no {name}")
             restore_module(module, state["modules"][name], name)
         for optimizer, saved in zip((self.g_optimizer, self.d_optimizer), state["optimizers"]):
             optimizer.load_state_dict(saved)
-        for schedule, saved in zip(self.schedules, state["schedules"]):
-            schedule.load_state_dict(saved)
-        self.steps_taken = state["steps_taken"]
+        self.step = state["step"]
 
 
 @contextmanager

@@ -1,10 +1,5 @@
 """The training loop: progress, logs, samples, evaluation, checkpoints, stop and resume, for any
-phase.
-
-A phase has `image_sizes`, `networks()`, `frozen_networks()`, `train_step(*micro_batches) -> terms,
-statistics`, `evaluate() -> numbers`, `report(first, last) -> text`, `samples() -> (pictures,
-captions)`, `save_pretrained(folder)`, `state_dict()` and `load_state_dict(state)`. A term or a
-gradient that is not finite makes `train_step` raise a FloatingPointError.
+`Phase`.
 """
 
 import atexit
@@ -23,17 +18,26 @@ from tqdm import tqdm
 
 from ..data import Batches
 from ..figures import labelled_grid, plot_metrics
-from ..files import recover_folder
-from .checkpoint import list_checkpoints, load_checkpoint, restore_rng, rng_state, save_checkpoint, save_model, writing
+from ..files import recover_folder, remove_partial_files
+from .checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    restore_rng,
+    rng_state,
+    save_checkpoint,
+    save_model,
+    writing,
+)
 from .log import EVALUATION, METRICS, SAMPLES, RunLog
-from .recipe import Recipe, recipe_values
+from .phase import Phase, StepResult
+from .recipe import Recipe, fixed_values, recipe_values
 from .stopping import StopSignal
 
 CHECKPOINTS, MODEL, BEST, CURVES, RECIPE = "checkpoints", "model", "best", "metrics.png", "recipe.yaml"
 
 
 def run(
-    phase,
+    phase: Phase,
     make_batches: Callable[[dict | None], Batches],
     recipe: Recipe,
     accelerator: Accelerator,
@@ -54,16 +58,14 @@ def run(
             stopped by a signal.
 
     Raises:
-        FileExistsError: `folder` holds a run already and `resume` is not set.
+        FileExistsError: `folder` holds a run already and `resume` is not set, or a model that is no
+            run's.
         ValueError: the checkpoint does not fit the recipe, the number of processes or the device.
         OSError: something cannot be written; the checkpoints are as they were.
         FloatingPointError: a loss term or a weight is not finite; no checkpoint holds it.
         SystemExit: SIGTERM (code 143) or Ctrl-C (code 130) stopped the run, after a checkpoint.
     """
-    if (folder / METRICS).exists() and not resume:
-        raise FileExistsError(
-            f"{folder} holds a run already: add --resume to go on with it, or choose another --output-dir"
-        )
+    check_folder(folder, resume)
     try:
         Run(phase, make_batches, recipe, accelerator, folder).train(max_steps)
     except FloatingPointError as error:
@@ -78,18 +80,40 @@ def run(
         ) from error
 
 
+def check_folder(folder: Path, resume: bool) -> None:
+    """Refuses to write over what is there.
+
+    A run that ended before its first checkpoint left nothing to go on from: its folder may be used
+    again.
+
+    Raises:
+        FileExistsError: `folder` holds checkpoints and `resume` is not set, or a model without any.
+    """
+    if list_checkpoints(folder / CHECKPOINTS):
+        if not resume:
+            raise FileExistsError(
+                f"{folder} holds a run already: add --resume to go on with it, or choose another --output-dir"
+            )
+        return
+    for name in (MODEL, BEST):
+        if (folder / name).exists():
+            raise FileExistsError(
+                f"{folder / name} is of no run that could be resumed, and would be replaced: choose another "
+                "--output-dir"
+            )
+
+
 class Run:
     """A run under way: what `run` was given, and what its checkpoints hold.
 
     Attributes:
-        step: how many were taken.
         reviewed: the step whose samples and evaluation are done.
         best: step and value of the best evaluation, by the recipe's `best_metric`.
     """
 
     def __init__(
         self,
-        phase,
+        phase: Phase,
         make_batches: Callable[[dict | None], Batches],
         recipe: Recipe,
         accelerator: Accelerator,
@@ -99,7 +123,6 @@ class Run:
         self.recipe = recipe
         self.accelerator = accelerator
         self.folder = folder
-        self.step = 0
         self.reviewed = -1
         self.best: list | None = None
         self.window = Window()
@@ -108,9 +131,16 @@ class Run:
         if accelerator.is_main_process:
             for name in (MODEL, BEST):
                 recover_folder(folder / name)
+            for name in ("", CHECKPOINTS, f"{CHECKPOINTS}/*"):
+                remove_partial_files(folder, name)
             self.log = RunLog(folder, accelerator, recipe, self.step, self.reviewed == self.step)
             with writing(folder / RECIPE):
                 (folder / RECIPE).write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
+
+    @property
+    def step(self) -> int:
+        """How many steps were taken, which the phase counts."""
+        return self.phase.step
 
     def train(self, max_steps: int | None) -> None:
         """Takes the steps that are left, or `max_steps` of them."""
@@ -136,13 +166,15 @@ class Run:
         """Trains up to a step, which ends in a checkpoint; returns the signal that stopped it
         before, or 0."""
         endless = iter(self.batches)
-        self._review()
+        if self._review_is_due():
+            self._review(bar)
+            if self.step == self.recipe.steps:  # killed in its last evaluation, which the last checkpoint tells of
+                self._save()
         while self.step < until:
             started = time.perf_counter()
             micro_batches = [next(endless) for _ in range(self.accelerator.gradient_accumulation_steps)]
             rows = sum(map(len, micro_batches)) * self.accelerator.num_processes
             self.window.add(self.phase.train_step(*micro_batches), rows, time.perf_counter() - started)
-            self.step += 1
             bar.update()
             if self.step % self.recipe.log_every == 0 or self.step == self.recipe.steps:
                 self._log_terms(bar)
@@ -153,7 +185,7 @@ class Run:
             if self._review_is_due():
                 if due:
                     self._save()  # a review may take minutes, in which the process may be killed
-                self._review()
+                self._review(bar)
                 if number := stop.received():
                     self._save()
                     return number
@@ -167,13 +199,11 @@ class Run:
 
     def _log_terms(self, bar: tqdm) -> None:
         if self.accelerator.is_main_process:
-            terms = self.window.means()
+            means = self.window.means()
             rate = self.window.rows / self.window.seconds
-            self.log.write(self.step, {**terms, "rows_per_second": round(rate, 1)})
-            bar.set_postfix_str(
-                " ".join(f"{name} {value:.3g}" for name, value in terms.items() if "/" not in name)
-                + f" {rate:.0f} rows/s"
-            )
+            self.log.write(self.step, {**means, "rows_per_second": round(rate, 1)})
+            terms = " ".join(f"{name} {means[name]:.3g}" for name in self.window.terms if name in means)
+            bar.set_postfix_str(f"{terms} {rate:.0f} rows/s")
         self.window = Window()
 
     def _comes_at(self, every: int) -> bool:
@@ -184,11 +214,9 @@ class Run:
             self._comes_at(self.recipe.sample_every) or self._comes_at(self.recipe.eval_every)
         )
 
-    def _review(self) -> None:
-        """Samples and evaluation, where this step is due for them and they were not done before the
-        run was stopped."""
-        if not self._review_is_due():
-            return
+    def _review(self, bar: tqdm) -> None:
+        """Samples and evaluation, where this step is due for them."""
+        bar.set_description_str("evaluating" if self.step else "evaluating the untrained model")
         if self.accelerator.is_main_process and self.step > 0 and self._comes_at(self.recipe.sample_every):
             self.log.picture(self.step, labelled_grid(*self.phase.samples()))
         if self._comes_at(self.recipe.eval_every):
@@ -197,6 +225,7 @@ class Run:
                 self.log.write(self.step, {f"{EVALUATION}{name}": value for name, value in numbers.items()})
                 self._keep_best(numbers)
             self.accelerator.wait_for_everyone()
+        bar.set_description_str("training")
         self.reviewed = self.step
 
     def _keep_best(self, numbers: dict[str, float]) -> None:
@@ -214,6 +243,7 @@ class Run:
         rng, data = gather_object([rng_state(self.accelerator.device)]), gather_object([self.batches.state_dict()])
         if self.accelerator.is_main_process:
             state = {
+                "recipe": fixed_values(self.recipe),
                 "step": self.step,
                 "phase": self.phase.state_dict(),
                 "scaler": None
@@ -248,6 +278,12 @@ class Run:
         if newest is None:
             return None
         state = load_checkpoint(newest)
+        for name, here in fixed_values(self.recipe).items():
+            if (there := state["recipe"].get(name)) != here:
+                raise ValueError(
+                    f"the checkpoint does not fit the recipe: {name} was {there} there and is {here} here; resume with "
+                    "what it was then, or start in another folder"
+                )
         written, here = len(state["rng"]), self.accelerator.num_processes
         if written != here:
             raise ValueError(
@@ -265,7 +301,7 @@ class Run:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         restore_rng(state["rng"][self.accelerator.process_index], self.accelerator.device)
-        self.step, self.reviewed, self.best = state["step"], state["reviewed"], state["best"]
+        self.reviewed, self.best = state["reviewed"], state["best"]
         self.window = Window(*state["window"])
         return state["data"][self.accelerator.process_index]
 
@@ -295,22 +331,33 @@ class Run:
 
 
 class Window:
-    """What happened since the last log line: the mean of each term (over the steps that computed
-    it), rows and seconds of training."""
+    """What happened since the last log line: the mean of each number over the steps that computed
+    it, rows and seconds of training.
 
-    def __init__(self, sums: dict[str, list[float]] | None = None, rows: int = 0, seconds: float = 0.0):
+    Attributes:
+        terms: names of the loss terms among the numbers.
+    """
+
+    def __init__(
+        self,
+        sums: dict[str, list[float]] | None = None,
+        rows: int = 0,
+        seconds: float = 0.0,
+        terms: list[str] | None = None,
+    ):
         self.sums: dict[str, list] = defaultdict(lambda: [0.0, 0], sums or {})
         self.rows = rows
         self.seconds = seconds
+        self.terms = list(terms or ())
 
-    def add(self, terms: dict[str, torch.Tensor], rows: int, seconds: float) -> None:
+    def add(self, result: StepResult, rows: int, seconds: float) -> None:
         self.rows += rows
         self.seconds += seconds
-        for name, term in terms.items():
-            finite = term.isfinite()  # under fp16 the norm of a gradient may not be, and the update is skipped
-            self.sums[name][0] = (
-                self.sums[name][0] + torch.where(finite, term, 0).float()
-            )  # not double, which Apple's GPUs lack
+        self.terms += [name for name in result.terms if name not in self.terms]
+        for name, value in result.by_log_name().items():
+            finite = value.isfinite()  # under fp16 the norm of a gradient may not be, and the update is skipped
+            # not in double precision, which Apple's GPUs lack
+            self.sums[name][0] = self.sums[name][0] + torch.where(finite, value, 0).float()
             self.sums[name][1] = self.sums[name][1] + finite
 
     def means(self) -> dict[str, float]:
@@ -321,7 +368,7 @@ class Window:
 
     def state(self) -> list:
         """Arguments that make an equal window, as plain values."""
-        return [self._read(), self.rows, self.seconds]
+        return [self._read(), self.rows, self.seconds, self.terms]
 
     def _read(self) -> dict[str, list[float]]:
         return {name: [float(total), int(n)] for name, (total, n) in self.sums.items()}

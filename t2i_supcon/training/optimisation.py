@@ -1,34 +1,42 @@
-"""What the two phases do alike with an optimiser: learning rates, networks made ready, and one
-checked step."""
+"""What the two phases do alike with an optimiser: learning rates, and one checked step."""
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from .distributed import average_gradients, mean_over_processes
+from .phase import StepResult
 from .recipe import Recipe
 
 
-def lr_schedule(optimizer: Optimizer, recipe: Recipe) -> LambdaLR:
-    """The recipe's schedule over its steps, as a factor on the optimiser's own rates."""
+def rate_factor(recipe: Recipe, step: int) -> float:
+    """What the recipe's schedule multiplies learning rates with after `step` steps, in [0, 1]."""
     if recipe.lr_schedule == "cosine":
-        return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * min(step / recipe.steps, 1))) / 2)
+        return (1 + math.cos(math.pi * min(step / recipe.steps, 1))) / 2
     if recipe.lr_schedule == "exponential":
-        return LambdaLR(optimizer, lambda step: _decayed(step // recipe.lr_decay_every))
-    return LambdaLR(optimizer, lambda step: 1.0)
+        return _decayed(step // recipe.lr_decay_every)
+    return 1.0
 
 
 def _decayed(times: int, factor: float = 0.98, floor: float = 0.1) -> float:
-    """`factor` to the power of `times`, held once it is at or below `floor`: the last decay of
-    AttnGAN's authors may undershoot it."""
+    """`factor` to the power of `times`, held once it is at or below `floor`.
+
+    The last decay of AttnGAN's authors may undershoot it.
+    """
     last = math.ceil(math.log(floor) / math.log(factor))
     return factor ** min(times, last)
+
+
+def set_rates(optimizer: Optimizer, learning_rate: float, betas: tuple[float, float]) -> None:
+    """Gives an Adam its rate and betas: those of the recipe, whatever a checkpoint brought."""
+    for group in optimizer.param_groups:
+        group["lr"], group["betas"] = learning_rate, tuple(betas)
 
 
 def check_micro_batches(batches: Sequence, accelerator: Accelerator) -> None:
@@ -36,14 +44,18 @@ def check_micro_batches(batches: Sequence, accelerator: Accelerator) -> None:
     gradients by."""
     if len(batches) != accelerator.gradient_accumulation_steps:
         raise ValueError(
-            f"{len(batches)} micro-batches for one step; gradient_accumulation is "
-            f"{accelerator.gradient_accumulation_steps}"
+            f"{len(batches)} micro-batches for one step; "
+            f"gradient_accumulation is {accelerator.gradient_accumulation_steps}"
         )
 
 
-def mean_values(collected: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each scalar over micro-batches, without graph."""
-    return {name: torch.stack([values[name].detach() for values in collected]).mean(dim=0) for name in collected[0]}
+def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """Sum of the terms times their weights.
+
+    Raises:
+        KeyError: a term without a weight, which should not have been computed.
+    """
+    return sum(weights[name] * term for name, term in terms.items())
 
 
 def trained_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
@@ -54,50 +66,54 @@ def trained_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 def take_step(
     accelerator: Accelerator,
     optimizer: Optimizer,
-    values: dict[str, Tensor],
+    result: StepResult,
     name: str,
     step: int,
     bounds: Iterable[tuple[Iterable[nn.Parameter], float | None]] = (),
-) -> dict[str, Tensor]:
+) -> StepResult:
     """One update by the gradients there are, averaged over the processes, unless something went
     wrong.
 
     Args:
-        values: scalars of this process, loss terms first, that must be finite.
-        name: of what is trained.
+        result: this process's terms and statistics, which must be finite.
+        name: of what is updated.
         step: steps taken before this one.
         bounds: parameters and the norm that their joint gradient is clipped to; None = not at all.
 
     Returns:
-        `values` averaged over the processes, and the norm of the gradient before clipping as
-        `grad_norm/{name}`; under fp16 also the scale of
-        the gradients and whether it was too large for this update, which was skipped then.
+        `result` averaged over the processes, with the norm of the gradient before clipping. Under
+        fp16 its statistics also hold the scale of the gradients, and whether it was too large for
+        this update, which was skipped then.
 
     Raises:
-        FloatingPointError: names the first of these that is not finite; nothing has been updated.
+        FloatingPointError: names the first number that is not finite; nothing has been updated.
     """
     parameters = [p for p in trained_parameters(optimizer) if p.grad is not None]
     average_gradients(parameters)
     accelerator.unscale_gradients(optimizer)
-    values = mean_over_processes(values) | {f"grad_norm/{name}": get_total_norm([p.grad for p in parameters])}
-    _check_finite(values, step, accelerator)
+    result = StepResult(
+        mean_over_processes(result.terms),
+        mean_over_processes(result.statistics),
+        {name: get_total_norm([p.grad for p in parameters])},
+    )
+    _check_finite(result, step, accelerator)
     for bounded, bound in bounds:
         if bound is not None:
             clip_grad_norm_(bounded, bound)
     optimizer.step()
-    if accelerator.scaler is not None:
-        scale, skipped = accelerator.scaler.get_scale(), float(optimizer.step_was_skipped)
-        values |= {"stats/gradient_scale": torch.tensor(scale), f"stats/skipped_{name}": torch.tensor(skipped)}
-    return values
+    if accelerator.scaler is None:
+        return result
+    scale, skipped = accelerator.scaler.get_scale(), float(optimizer.step_was_skipped)
+    scaling = {"gradient_scale": torch.tensor(scale), f"skipped_{name}": torch.tensor(skipped)}
+    return replace(result, statistics=result.statistics | scaling)
 
 
-def _check_finite(values: dict[str, Tensor], step: int, accelerator: Accelerator) -> None:
-    finite = (
-        torch.stack([value.float() for value in values.values()]).isfinite().tolist()
-    )  # the one wait for the device
+def _check_finite(result: StepResult, step: int, accelerator: Accelerator) -> None:
+    values = result.by_log_name()
+    finite = torch.stack([value.float() for value in values.values()]).isfinite().tolist()  # the one wait for the GPU
     wrong = [name for name, fine in zip(values, finite) if not fine]
-    overflow = all(
-        name.startswith("grad_norm/") for name in wrong
-    )  # in fp16 the gradient scaler skips such a step and scales down
-    if wrong and not (overflow and accelerator.scaler is not None and accelerator.scaler.get_scale() >= 1):
+    # in fp16 the gradient scaler skips a step whose gradients overflow, and scales down
+    only_gradients = all(value.isfinite() for value in (result.terms | result.statistics).values()) if wrong else True
+    scaler = accelerator.scaler
+    if wrong and not (only_gradients and scaler is not None and scaler.get_scale() >= 1):
         raise FloatingPointError(f"step {step + 1}: {wrong[0]} is {float(values[wrong[0]])}; the update was not made")

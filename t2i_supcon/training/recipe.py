@@ -1,35 +1,73 @@
 """Recipes: everything that decides a training run, read from one YAML file.
 
-A recipe may name a `base` recipe and state its differences only; `null` in a mapping removes the
-key it inherits. Unknown keys are errors. Architecture goes to the model's own config
-(`model_config`), the number of processes and the precision to `accelerate launch`.
+A recipe may name a `base` recipe and state its differences only. Unknown keys are errors.
+Architecture goes to the model's own config (`model_config`), the number of processes and the
+precision to `accelerate launch`.
 """
 
 import dataclasses
-import difflib
 import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import yaml
 from huggingface_hub.dataclasses import type_validator
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from .guidance import TERMS as GUIDANCE_TERMS
+from .recipe_files import find_recipe, hint, merge_recipes, read_with_bases, read_yaml, shortened
+
+
+class Range(NamedTuple):
+    """What a number may be: from `low` to `high`, both included unless `above` or `below` says
+    otherwise."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = self.low < value if self.above else self.low <= value
+        return low and (value < self.high if self.below else value <= self.high) and math.isfinite(value)
+
+    def __str__(self) -> str:
+        if self.above:
+            low = "positive" if self.low == 0 else f"above {self.low:,}"
+        else:
+            low = f"at least {self.low:,}"
+        if self.high == math.inf:
+            return low
+        return f"{low} and {'below' if self.below else 'at most'} {self.high:,}"
+
+
+def number(default: object, low: float, high: float = math.inf, above: bool = False, below: bool = False) -> Any:
+    """A field whose number, or each of whose numbers, lies in a range; a None is left alone."""
+    return field(default=default, metadata={"range": Range(low, high, above, below)})
+
 
 class CheckedFields:
-    """Checks the type of every field of a dataclass, then `check_values`."""
+    """Checks the type of every field of a dataclass, then its range, then `check_values`."""
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
-            type_validator(f.name, getattr(self, f.name), f.type)
+            value = getattr(self, f.name)
+            type_validator(f.name, value, f.type)
+            allowed = f.metadata.get("range")
+            for one in value if isinstance(value, tuple) else (value,):
+                if allowed is not None and one is not None and one not in allowed:
+                    shown = f"{one:,}" if isinstance(one, int) else one
+                    none = ", or null for none" if value is not None and "None" in str(f.type) else ""
+                    raise ValueError(f"{self.prefix}{f.name} is {shown}; it must be {allowed}{none}")
         self.check_values()
 
+    prefix: ClassVar[str] = ""
+
     def check_values(self) -> None:
-        """Raises ValueError for values out of range."""
+        """Raises ValueError for values that do not fit together."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +106,14 @@ class DataRecipe(CheckedFields):
     labels_column: str | None = "labels"
     bbox_column: str | None = "bbox"
     streaming: bool = False
-    max_broken_share: float = 0.0
+    max_broken_share: float = number(0.0, 0, 1, below=True)
     random_crop: bool = False
     flip: bool = False
-    max_words: int = 18
+    max_words: int = number(18, 1, 1000)
     long_captions: Literal["first", "random_subset"] = "first"
-    workers: int = 0
+    workers: int = number(0, 0, 256)
 
-    def check_values(self) -> None:
-        if not 0 <= self.max_broken_share < 1:
-            raise ValueError(f"data.max_broken_share is {self.max_broken_share}; it must be in [0, 1)")
+    prefix: ClassVar[str] = "data."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +122,10 @@ class Recipe(CheckedFields):
 
     Args:
         phase: "encoders" (phase 1) or "gan" (phase 2).
+        model: what is trained; each phase has its own.
+        model_config: sizes that differ from the defaults of the model's own config.
+        data: what the rows are; see the table of its fields.
+        seed: of first weights, of noise and of the order of the rows.
         steps: training steps, each one update of every player.
         batch_size: rows per process and micro-batch; a pair is two rows.
         gradient_accumulation: micro-batches of a step; each contrasts its own rows only (those of
@@ -93,12 +133,16 @@ class Recipe(CheckedFields):
         sampling: "pairs" of rows that share a label, in two views; or "independent" rows in one
             view (the baseline).
         loss_weights: weight of each loss term; a term without weight is not computed.
-        scl_temperature: tau of the supervised contrastive term `supcon`.
+        supcon_temperature: tau of the supervised contrastive term `supcon`.
+        supcon_projection: width of a trained projection of the embeddings that `supcon` contrasts;
+            null = none, they are contrasted as they are.
+        unicl_temperature: what the term `unicl` divides its cosines by; CLIP's encoders learn it.
+        nt_xent_temperature: tau of the term `nt_xent`.
         positives: rows are positives of each other if they share the class id ("label"), any of
             their labels ("any"), or any, weighted by the Jaccard overlap of their label sets
             ("jaccard"). Pairs follow: rows pair on the class id or, for the other two, on a label
             drawn from their own, rare ones preferred.
-        mask_same_label: the matching losses leave rows of the same class out of the negatives.
+        mask_shared_labels: the matching losses leave rows that share a label out of the negatives.
         gamma1, gamma2, gamma3: sharpness of word attention, word pooling and batch softmax in the
             matching losses.
         lr_schedule: "constant"; "cosine" down to zero over all steps; or "exponential", times 0.98
@@ -128,41 +172,36 @@ class Recipe(CheckedFields):
     model: str
     model_config: dict = field(default_factory=dict)
     data: DataRecipe = DataRecipe()
-    seed: int = 0
-    steps: int = 1000
-    batch_size: int = 32
-    gradient_accumulation: int = 1
+    seed: int = number(0, 0, 2**31)
+    steps: int = number(1000, 1, 10**9)
+    batch_size: int = number(32, 1, 2**16)
+    gradient_accumulation: int = number(1, 1, 2**16)
     sampling: Literal["pairs", "independent"] = "pairs"
     loss_weights: dict[str, float]
-    scl_temperature: float = 0.1
+    supcon_temperature: float = number(0.1, 0, above=True)
+    supcon_projection: int | None = number(None, 1, 2**16)
+    unicl_temperature: float = number(0.07, 0, above=True)
+    nt_xent_temperature: float = number(0.5, 0, above=True)
     positives: Literal["label", "any", "jaccard"] = "label"
-    mask_same_label: bool = True
-    gamma1: float = 5.0
-    gamma2: float = 5.0
-    gamma3: float = 10.0
+    mask_shared_labels: bool = True
+    gamma1: float = number(5.0, 0, above=True)
+    gamma2: float = number(5.0, 0, above=True)
+    gamma3: float = number(10.0, 0, above=True)
     lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
-    lr_decay_every: int = 100
-    max_grad_norm: float | None = None
+    lr_decay_every: int = number(100, 1)
+    max_grad_norm: float | None = number(None, 0, above=True)
     sync_batch_norm: bool = True
     channels_last: bool = True
     compile: bool = False
-    eval_rows: int | None = None
-    log_every: int = 10
-    sample_every: int = 200
-    eval_every: int = 200
-    checkpoint_every: int = 200
-    keep_checkpoints: int = 2
+    eval_rows: int | None = number(None, 2, 10**7)
+    log_every: int = number(10, 1)
+    sample_every: int = number(200, 1)
+    eval_every: int = number(200, 1)
+    checkpoint_every: int = number(200, 1)
+    keep_checkpoints: int = number(2, 1)
     best_metric: str | None = None
 
     def check_values(self) -> None:
-        counts = ("steps", "batch_size", "gradient_accumulation", "lr_decay_every", "keep_checkpoints")
-        for name in (*counts, "log_every", "sample_every", "eval_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
-            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be positive, or null for none")
-        if self.eval_rows is not None and self.eval_rows < 100:
-            raise ValueError(f"eval_rows is {self.eval_rows}; retrieval among 100 images needs at least 100")
         if self.sampling == "pairs" and self.batch_size % 2:
             raise ValueError(f"batch_size is {self.batch_size}; pairs need an even number of rows")
         unknown = set(self.loss_weights) - set(self.terms())
@@ -170,20 +209,32 @@ class Recipe(CheckedFields):
             name = sorted(unknown)[0]
             raise ValueError(
                 f"loss_weights names {name!r}, but phase {self.phase!r} has the terms "
-                f"{', '.join(self.terms())}{_hint(name, self.terms())}"
+                f"{', '.join(self.terms())}{hint(name, self.terms())}"
             )
-
+        for name, weight in self.loss_weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"loss_weights.{name} is {weight}; a weight is a number of at least 0")
+        for name in self.required_terms():
+            if name not in self.loss_weights:
+                raise ValueError(f"loss_weights lacks {name!r}, without which phase {self.phase!r} trains nothing")
+        if not any(self.loss_weights.values()):
+            raise ValueError("loss_weights weighs no term: there is nothing to train")
         if self.best_metric is not None and self.best_metric not in self.metrics():
             known = ", ".join(self.metrics())
             raise ValueError(
                 f"best_metric is {self.best_metric!r}, but phase {self.phase!r} evaluates "
-                f"{known}{_hint(self.best_metric, self.metrics())}"
+                f"{known}{hint(self.best_metric, self.metrics())}"
             )
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
         """Names of the loss terms this phase can compute."""
         raise NotImplementedError
+
+    @classmethod
+    def required_terms(cls) -> tuple[str, ...]:
+        """Names of the terms without which there is no training."""
+        return ()
 
     @classmethod
     def metrics(cls) -> dict[str, Callable[[float, float], bool]]:
@@ -220,19 +271,17 @@ class EncoderRecipe(Recipe):
     model: Literal["damsm", "clip"] = "damsm"
     pretrained: str | None = None
     inception_weights: str | None = None
-    image_size: int = 299
+    image_size: int = number(299, 8, 4096)
     train_trunk: bool = True
     trunk_batch_norm: Literal["train", "eval"] = "train"
-    learning_rate: float = 2e-3
-    betas: tuple[float, float] = (0.5, 0.999)
-    reset_adam_every: int | None = None
-    text_grad_clip: float | None = 0.25
+    learning_rate: float = number(2e-3, 0, 10)
+    betas: tuple[float, float] = number((0.5, 0.999), 0, 1, below=True)
+    reset_adam_every: int | None = number(None, 1)
+    text_grad_clip: float | None = number(0.25, 0, above=True)
     best_metric: str | None = "recall@1"
 
     def check_values(self) -> None:
         super().check_values()
-        if self.reset_adam_every is not None and self.reset_adam_every < 1:
-            raise ValueError(f"reset_adam_every is {self.reset_adam_every}; it must be at least 1")
         if self.pretrained is not None and self.model_config:
             raise ValueError(
                 "model_config and pretrained exclude each other: the pretrained encoders bring their own sizes"
@@ -249,7 +298,7 @@ class EncoderRecipe(Recipe):
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("words", "sent", "clip", "supcon")
+        return tuple(GUIDANCE_TERMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,12 +321,12 @@ class GANRecipe(Recipe):
     """
 
     encoders: str
-    generator_learning_rate: float = 1e-4
-    discriminator_learning_rate: float = 4e-4
-    betas: tuple[float, float] = (0.0, 0.9)
+    generator_learning_rate: float = number(1e-4, 0, 10)
+    discriminator_learning_rate: float = number(4e-4, 0, 10)
+    betas: tuple[float, float] = number((0.0, 0.9), 0, 1, below=True)
     magp_step: Literal["separate", "joint"] = "separate"
-    magp_every: int = 1
-    ema_decay: float | None = None
+    magp_every: int = number(1, 1)
+    ema_decay: float | None = number(None, 0, 1, below=True)
     wrong_captions: Literal["next", "rotated"] = "next"
     augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)
     best_metric: str | None = "frechet_encoder"
@@ -288,12 +337,14 @@ class GANRecipe(Recipe):
             raise ValueError(
                 f"batch_size is {self.batch_size}; a row's wrong caption is another row's, so phase 2 needs at least 2"
             )
-        if self.magp_every < 1:
-            raise ValueError(f"magp_every is {self.magp_every}; it must be at least 1")
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("d_adv", "d_magp", "g_adv", "g_kl", "words", "sent", "clip_sim", "supcon")
+        return ("d_adv", "d_magp", "g_adv", "g_kl", *GUIDANCE_TERMS)
+
+    @classmethod
+    def required_terms(cls) -> tuple[str, ...]:
+        return ("d_adv",)
 
     @classmethod
     def metrics(cls) -> dict[str, Callable[[float, float], bool]]:
@@ -308,23 +359,24 @@ def load_recipe(name: str, folder: Path | None = None, overrides: list[str] | No
 
     Args:
         name: path of a YAML file, or the name of one in `folder`.
-        folder: where named recipes lie.
+        folder: where named recipes lie; a `base` is looked for beside the file that names it, then
+            here.
         overrides: "field=value" or "field.key=value" strings, values in YAML.
 
     Raises:
         FileNotFoundError: no such recipe; the message lists those there are.
         ValueError: a key that does not exist, a value of the wrong type or out of range.
     """
-    path = _find(name, folder)
-    values = _read(path)
+    path = find_recipe(name, (folder,))
+    values = read_with_bases(path, folder)
     for override in overrides or []:
         key, separator, value = override.partition("=")
         if not separator:
             raise ValueError(f"{override!r} is no override: write field=value, e.g. steps=100")
-        nested = _yaml(value, f"override {override!r}")
+        nested = read_yaml(value, f"override {shortened(override)!r}")
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        values = _merge(values, nested)
+        values = merge_recipes(values, nested)
     return parse_recipe(values, where=str(path))
 
 
@@ -344,6 +396,19 @@ def recipe_values(recipe: Recipe) -> dict:
     values = dataclasses.asdict(recipe)
     values["betas"] = list(recipe.betas)
     return values
+
+
+def fixed_values(recipe: Recipe) -> dict:
+    """The plain values that a resumed run cannot change: all others take effect.
+
+    Elsewhere, data and encoders are compared by their content, wherever they lie, and an
+    architecture by its tensors.
+    """
+    names = ("phase", "model", "seed", "sampling", "positives", "supcon_projection")
+    if isinstance(recipe, EncoderRecipe):
+        names += ("pretrained", "inception_weights", "image_size")
+    values = {name: getattr(recipe, name) for name in names}
+    return values | {"data.streaming": recipe.data.streaming}
 
 
 def build_model_config(config_class: type[PreTrainedConfig], values: dict, **decided: object) -> PreTrainedConfig:
@@ -367,51 +432,10 @@ def _check_keys(config_class: type[PreTrainedConfig], values: dict, prefix: str)
     for key, value in values.items():
         if key not in known:
             raise ValueError(
-                f"{prefix} has no key {key!r}; {config_class.__name__} knows {', '.join(known)}{_hint(key, known)}"
+                f"{prefix} has no key {key!r}; {config_class.__name__} knows {', '.join(known)}{hint(key, known)}"
             )
         if isinstance(value, dict) and key in config_class.sub_configs:
             _check_keys(config_class.sub_configs[key], value, f"{prefix}.{key}")
-
-
-def _find(name: str, folder: Path | None) -> Path:
-    if Path(name).suffix in (".yaml", ".yml"):
-        if Path(name).is_file():
-            return Path(name)
-        raise FileNotFoundError(f"there is no recipe file {name}")
-    known = sorted(path.stem for path in folder.glob("*.yaml")) if folder else []
-    if name not in known:
-        raise FileNotFoundError(
-            f"there is no recipe {name!r}; give a .yaml file or one of: {', '.join(known)}{_hint(name, known)}"
-        )
-    return folder / f"{name}.yaml"
-
-
-def _read(path: Path) -> dict:
-    values = _yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: a recipe is a mapping of fields to values")
-    base = values.pop("base", None)
-    return _merge(_read(_find(base, path.parent)), values) if base else values
-
-
-def _yaml(text: str, where: str):
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not valid YAML: {error}") from error
-
-
-def _merge(base: dict, changes: dict) -> dict:
-    """Lays `changes` over `base`, mapping by mapping; null inside a nested mapping removes a
-    key."""
-    merged = dict(base)
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            nested = _merge(merged[key], value)
-            merged[key] = {k: v for k, v in nested.items() if v is not None}
-        else:
-            merged[key] = value
-    return merged
 
 
 def _build(cls, values: dict, prefix: str = ""):
@@ -419,21 +443,23 @@ def _build(cls, values: dict, prefix: str = ""):
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            raise ValueError(f"there is no field {prefix + str(key)!r}{_hint(key, fields)}")
+            raise ValueError(f"there is no field {prefix + str(key)!r}{hint(key, fields)}")
     for name, f in fields.items():
         if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"the field {prefix + name!r} is missing")
     converted = {}
     for key, value in values.items():
         declared = fields[key].type
+        if declared in (DataRecipe, dict, dict[str, float]) and not isinstance(value, dict):
+            raise ValueError(f"{prefix}{key} is {shortened(value)}; it must be a mapping")
         if declared is DataRecipe:
-            if not isinstance(value, dict):
-                raise ValueError(f"{key} is {value!r}; it must be a mapping")
             value = _build(DataRecipe, value, "data.")
         elif declared in (float, float | None):
             value = _number(value)
-        elif declared == dict[str, float] and isinstance(value, dict):
-            value = {k: _number(v) for k, v in value.items() if v is not None}
+        elif declared == dict[str, float]:
+            value = {k: _number(v) for k, v in value.items() if v is not None}  # null removes what a base weighs
+        elif key == "model_config":
+            value = _without_nulls(value)
         elif declared == tuple[float, float] and isinstance(value, list):
             value = tuple(_number(v) for v in value)
         converted[key] = value
@@ -441,8 +467,10 @@ def _build(cls, values: dict, prefix: str = ""):
 
 
 def _number(value):
-    """A float of what YAML reads as int or, for 2e-4 without a dot, as text; anything else is left
-    for the type check."""
+    """A float of what YAML reads as int or, for 2e-4 without a dot, as text.
+
+    Anything else is left for the type check.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str):
@@ -454,6 +482,8 @@ def _number(value):
     return value
 
 
-def _hint(name: str, known) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def _without_nulls(values):
+    """A mapping without the keys, at any depth, whose value is null."""
+    if not isinstance(values, dict):
+        return values
+    return {key: _without_nulls(value) for key, value in values.items() if value is not None}

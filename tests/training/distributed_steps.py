@@ -52,7 +52,7 @@ ENCODER_CASES = {
     "damsm-jaccard": {
         "loss_weights": {"words": 1, "supcon": 0.5},
         "positives": "jaccard",
-        "mask_same_label": False,
+        "mask_shared_labels": False,
         "train_trunk": False,
     },
     "clip": {"loss_weights": {"clip": 1, "supcon": 0.5}},
@@ -94,14 +94,14 @@ def make_batch(sizes: tuple[int, ...], num_views: int, seed: int = 1, multi_hot:
 class SharedNoise(GANPhase):
     """Each process takes its rows of noise drawn for the whole batch."""
 
-    def _deal(self, batch):
-        round_ = super()._deal(batch)
+    def _embed_captions(self, batch):
+        micro = super()._embed_captions(batch)
         source, rows = torch.Generator().manual_seed(3), own_rows(batch.num_views)
         noise, conditioning_noise = (
             torch.randn(ROWS, width, generator=source)[rows] for width in (self.config.noise_dim, self.conditioning_dim)
         )
-        noise, conditioning_noise = (n.to(round_.text.sent_emb.dtype) for n in (noise, conditioning_noise))
-        return replace(round_, noise=noise, conditioning_noise=conditioning_noise if self.conditioning_dim else None)
+        noise, conditioning_noise = (n.to(micro.text.sent_emb.dtype) for n in (noise, conditioning_noise))
+        return replace(micro, noise=noise, conditioning_noise=conditioning_noise if self.conditioning_dim else None)
 
 
 def tiny_damsm() -> DAMSMModel:
@@ -151,7 +151,7 @@ def run_gan(case: str) -> dict[str, torch.Tensor]:
     if in_double(case):
         batches = [replace(batch, images=tuple(image.double() for image in batch.images)) for batch in batches]
     values = {
-        name: value.float() for name, value in phase.train_step(*batches).items()
+        name: value.float() for name, value in phase.train_step(*batches).by_log_name().items()
     }  # as several processes exchange them
     for name, network in phase.networks().items():
         values |= results_of(network, name)
@@ -173,7 +173,8 @@ def run_encoders(case: str) -> dict[str, torch.Tensor]:
     batch = replace(
         batch, images=(batch.images[0].double(),)
     )  # an untrained Inception on so few pixels turns rounding of 1e-7 into 1e-1
-    return phase.train_step(batch) | results_of(phase.towers, "model")
+    values = {name: value.float() for name, value in phase.train_step(batch).by_log_name().items()}
+    return values | results_of(phase.towers, "model")
 
 
 def results_of(network: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:

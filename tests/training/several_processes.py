@@ -15,6 +15,7 @@ from accelerate.utils import gather, set_seed
 from PIL import Image
 
 from t2i_supcon.training import loop
+from t2i_supcon.training.phase import StepResult
 from t2i_supcon.training.recipe import parse_recipe
 
 
@@ -24,6 +25,7 @@ class RandomWalk:
     def __init__(self, accelerator, signalled_at):
         self.accelerator = accelerator
         self.signalled_at = signalled_at
+        self.step = 0
         self.module = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(self.module.weight)
 
@@ -34,7 +36,8 @@ class RandomWalk:
         if batch[0] == self.signalled_at and self.accelerator.process_index == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         self.module.weight.data += gather(torch.randn(1)).mean()
-        return {"words": self.module.weight.detach().squeeze()}
+        self.step += 1
+        return StepResult({"words": self.module.weight.detach().squeeze()})
 
     def evaluate(self):
         return {"recall@1": self.module.weight.item()}
@@ -49,10 +52,11 @@ class RandomWalk:
         torch.save(self.module.state_dict(), folder / "walk.pt")
 
     def state_dict(self):
-        return self.module.state_dict()
+        return {"step": self.step, "module": self.module.state_dict()}
 
     def load_state_dict(self, state):
-        self.module.load_state_dict(state)
+        self.step = state["step"]
+        self.module.load_state_dict(state["module"])
 
 
 class Numbers:

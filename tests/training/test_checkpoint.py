@@ -133,9 +133,34 @@ def test_code_in_a_checkpoint_is_refused(tmp_path):
     folder.mkdir()
     with open(folder / "state.pt", "wb") as file:
         torch.save(Evil(), file)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match=r"is damaged or no checkpoint .it holds other than tensors.*: start anew"):
         load_checkpoint(folder)
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text"])
+def test_a_damaged_checkpoint_is_named_and_an_older_one_offered(damage, tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"weights": torch.arange(1000.0)}, keep=2)
+    file = tmp_path / "step-00000002" / "state.pt"
+    content = bytearray(file.read_bytes())
+    place = content.index(torch.arange(1000.0)[500:504].numpy().tobytes())
+    content[place] ^= 1
+    damaged = {"empty": b"", "cut": content[:2000], "flipped": bytes(content), "text": b"<html>"}
+    file.write_bytes(damaged[damage])
+    message = "step-00000002 is damaged.*: delete step-00000002, and --resume goes on from step-00000001"
+    with pytest.raises(ValueError, match=message) as caught:
+        load_checkpoint(tmp_path / "step-00000002")
+    assert "weights_only" not in str(caught.value)
+    assert load_checkpoint(tmp_path / "step-00000001").keys() == {"weights"}
+
+
+def test_checkpoints_of_other_versions_are_refused(tmp_path):
+    folder = tmp_path / "step-00000001"
+    folder.mkdir()
+    torch.save({"step": 1}, folder / "state.pt")
+    with pytest.raises(ValueError, match="step-00000001 was written by another version"):
+        load_checkpoint(folder)
 
 
 def draw():

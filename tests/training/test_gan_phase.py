@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from t2i_supcon.data import Batch, load_rows
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel, GALIPForTextToImage
 from t2i_supcon.training import GANPhase
-from t2i_supcon.training.gan_phase import Round
+from t2i_supcon.training.gan_phase import MicroBatch
 from t2i_supcon.training.recipe import parse_recipe
 
 WEIGHTS = {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
@@ -35,12 +35,6 @@ def make_phase(encoders, accelerator=None, **changes):
     return GANPhase(parse_recipe(values | changes), accelerator or Accelerator(), *networks)
 
 
-def terms_of(values):
-    """Names of the loss terms among what a step returns; statistics and gradient norms have a slash
-    in theirs."""
-    return {name for name in values if "/" not in name}
-
-
 @pytest.fixture
 def batch():
     ids = torch.tensor([[1, 2, 3], [4, 5, 0], [2, 3, 0], [1, 5, 6]])
@@ -51,7 +45,7 @@ def batch():
 def test_both_players_move_and_the_encoders_do_not(encoders, batch, magp_step):
     phase = make_phase(encoders, magp_step=magp_step)
     before = copy.deepcopy([m.state_dict() for m in (phase.generator, phase.discriminator, encoders)])
-    assert terms_of(phase.train_step(batch)) == WEIGHTS.keys()
+    assert phase.train_step(batch).terms.keys() == WEIGHTS.keys()
     for module, old, moves in zip((phase.generator, phase.discriminator, encoders), before, (True, True, False)):
         changed = [key for key, value in module.state_dict().items() if not torch.equal(value, old[key])]
         assert bool(changed) == moves
@@ -63,7 +57,7 @@ def test_the_generators_step_leaves_no_gradient_in_the_discriminator(encoders, b
     phase = make_phase(encoders)
     text = phase.text_encoder(batch.input_ids, batch.attention_mask)
     phase.d_optimizer.zero_grad()
-    phase.generator_step([Round(batch, text, torch.randn(4, 6), None)])
+    phase.generator_step([MicroBatch(batch, text, torch.randn(4, 6), None)])
     assert all(p.grad is None for p in phase.discriminator.parameters())
     assert all(p.requires_grad for n, p in phase.discriminator.named_parameters() if "shortcut" not in n)
 
@@ -76,7 +70,7 @@ def test_joint_and_separate_penalties_agree_before_any_update(encoders, batch):
         torch.manual_seed(1)
         phase = make_phase(encoders, magp_step=magp_step, discriminator_learning_rate=0.0)
         torch.manual_seed(2)
-        terms.append(phase.train_step(batch)["d_magp"])
+        terms.append(phase.train_step(batch).terms["d_magp"])
     assert_close(*terms)
 
 
@@ -87,7 +81,7 @@ def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch)
         torch.manual_seed(1)
         phase = make_phase(encoders, accelerator=Accelerator(mixed_precision=precision))
         torch.manual_seed(2)
-        found[precision] = phase.train_step(batch)
+        found[precision] = phase.train_step(batch).terms
     AcceleratorState._reset_state(reset_partial_state=True)
     assert_close(found["no"]["d_magp"], found["bf16"]["d_magp"])
     assert not torch.equal(found["no"]["g_adv"], found["bf16"]["g_adv"])  # the rest is computed in bf16
@@ -119,10 +113,9 @@ def test_the_lazy_penalty_is_weighted_up(encoders, batch):
     every = make_phase(encoders, discriminator_learning_rate=0.0)
     torch.manual_seed(1)
     lazy = make_phase(encoders, discriminator_learning_rate=0.0, magp_every=3)
-    first, lazy_first = every.train_step(batch)["d_magp"], lazy.train_step(batch)["d_magp"]
+    first, lazy_first = (phase.train_step(batch).terms["d_magp"] for phase in (every, lazy))
     assert_close(3 * first, lazy_first)
-    assert "d_magp" not in lazy.train_step(batch) and "d_magp" not in lazy.train_step(batch)
-    assert "d_magp" in lazy.train_step(batch)
+    assert ["d_magp" in lazy.train_step(batch).terms for _ in range(3)] == [False, False, True]
 
 
 def test_ema_follows_and_is_what_is_drawn(encoders, batch, tokenizer):
@@ -147,7 +140,7 @@ def test_absent_weights_leave_their_networks_alone(encoders, batch):
         raise AssertionError("the image encoder ran although no weight asks for it")
 
     phase.image_encoder.register_forward_hook(never)
-    assert terms_of(phase.train_step(batch)) == {"d_adv", "g_adv"}
+    assert phase.train_step(batch).terms.keys() == {"d_adv", "g_adv"}
 
 
 def test_missing_encoders_say_what_to_do(tmp_path):
@@ -195,7 +188,7 @@ def test_galip_is_built_around_clip_trained_and_saved_whole(clip_folder, batch, 
     before = copy.deepcopy([m.state_dict() for m in (phase.generator, phase.discriminator)])
     passes = []
     phase.image_encoder.register_forward_hook(lambda *_: passes.append(1))
-    assert terms_of(phase.train_step(batch)) == recipe.loss_weights.keys()
+    assert phase.train_step(batch).terms.keys() == recipe.loss_weights.keys()
     assert len(passes) == (
         3 if augmentation else 2
     )  # real images, fakes, and fakes once more where the discriminator saw them augmented
@@ -223,13 +216,11 @@ def test_encoders_of_another_kind_are_refused(encoders, tokenizer, tmp_path):
         )
 
 
-def test_words_need_an_encoder_of_regions(clip_folder, batch, tiny_data):
+def test_words_need_an_encoder_of_regions(clip_folder, tiny_data):
     rows = load_rows(str(tiny_data), "train")
-    phase = GANPhase.from_recipe(
-        galip_recipe(clip_folder, loss_weights={"d_adv": 1, "words": 1}), Accelerator(), rows, rows
-    )
+    recipe = galip_recipe(clip_folder, loss_weights={"d_adv": 1, "words": 1})
     with pytest.raises(ValueError, match="embeds no regions"):
-        phase.train_step(batch)
+        GANPhase.from_recipe(recipe, Accelerator(), rows, rows)
 
 
 STACKED = {"d_adv": 1, "g_adv": 1, "g_kl": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
@@ -263,7 +254,7 @@ def test_every_network_of_a_stacked_gan_moves(encoders, stacked_batch, model):
         for m in (phase.generator, phase.discriminator)
         for name, p in m.named_parameters()
     ]
-    assert terms_of(phase.train_step(stacked_batch)) == STACKED.keys()
+    assert phase.train_step(stacked_batch).terms.keys() == STACKED.keys()
     still = [name for name, p, before in parameters if torch.equal(p, before)]
     assert not still
 
@@ -272,11 +263,10 @@ def test_every_network_of_a_stacked_gan_moves(encoders, stacked_batch, model):
 def test_the_noise_given_decides_all_of_a_drawn_picture(encoders, tokenizer, model):
     phase = make_stacked_phase(encoders, model)
     phase.tokenizer = tokenizer
-    noise = torch.randn(1, 6 + 5)
-    first, again = (phase.draw(["a red star"], noise) for _ in range(2))
+    noise, conditioning_noise = torch.randn(1, 6), torch.randn(1, 5)
+    first, again = (phase.draw(["a red star"], noise, conditioning_noise) for _ in range(2))
     assert torch.equal(first, again)
-    changed = torch.cat([noise[:, :6], noise[:, 6:] + 1], dim=1)  # conditioning augmentation's part alone
-    assert not torch.equal(first, phase.draw(["a red star"], changed))
+    assert not torch.equal(first, phase.draw(["a red star"], noise, conditioning_noise + 1))
 
 
 def test_terms_a_gan_does_not_have_are_refused(encoders):

@@ -1,7 +1,9 @@
 """Whole runs on a tiny dataset: what they leave behind, and that a stopped run goes on as if it had
 not been."""
 
+import importlib
 import json
+import math
 import os
 import random
 import re
@@ -25,15 +27,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModel, AutoTokenizer
 
 from t2i_supcon import training
-from t2i_supcon.data import BrokenRowError
+from t2i_supcon.data import BrokenRowError, IndexedRows
 from t2i_supcon.models import DAMSMConfig, DAMSMModel, SSAGANForTextToImage
-from t2i_supcon.training import choose_precision, train
+from t2i_supcon.training import train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from t2i_supcon.training.guidance import TERMS
 from t2i_supcon.training.loop import Window
 from t2i_supcon.training.optimisation import take_step
+from t2i_supcon.training.phase import StepResult
 from t2i_supcon.training.recipe import parse_recipe, recipe_values
 from t2i_supcon.training.stopping import StopSignal
-from t2i_supcon.training.terms import matching_terms
+from t2i_supcon.training.train import choose_precision
 
 ROOT = Path(__file__).parents[2]
 EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
@@ -176,7 +180,7 @@ def test_the_scale_of_fp16_gradients_is_resumed(tiny_data, tmp_path, monkeypatch
 
     recipe = encoder_recipe(tiny_data, checkpoint_every=3)
     with monkeypatch.context() as patched:
-        patched.setattr(training, "Accelerator", WithScaler)
+        patched.setattr(importlib.import_module("t2i_supcon.training.train"), "Accelerator", WithScaler)
         train(recipe, tmp_path / "whole")
         train(recipe, tmp_path / "parts", max_steps=3)
         train(recipe, tmp_path / "parts", resume=True)
@@ -189,9 +193,13 @@ def test_the_scale_of_fp16_gradients_is_resumed(tiny_data, tmp_path, monkeypatch
 def test_an_overflow_of_fp16_spoils_no_number_of_the_log():
     window = Window()
     for norm in (3.0, float("inf"), 5.0):
-        window.add({"words": torch.tensor(norm > 4).float(), "grad_norm/encoders": torch.tensor(norm)}, 8, 1.0)
+        window.add(
+            StepResult({"words": torch.tensor(norm > 4).float()}, gradient_norms={"encoders": torch.tensor(norm)}),
+            8,
+            1.0,
+        )
     window = Window(*window.state())
-    window.add({"grad_norm/discriminator": torch.tensor(float("nan"))}, 8, 1.0)
+    window.add(StepResult(gradient_norms={"discriminator": torch.tensor(float("nan"))}), 8, 1.0)
     assert window.means() == {"words": pytest.approx(2 / 3), "grad_norm/encoders": 4.0}
 
 
@@ -205,12 +213,9 @@ def test_the_scale_of_fp16_gradients_and_skipped_updates_are_logged():
     weight = torch.nn.Parameter(torch.ones(1))
     (weight * float("inf")).backward()
     accelerator.scaler.scale(torch.zeros(1))
-    values = take_step(accelerator, Skipping([weight]), {"words": torch.tensor(1.0)}, "encoders", 0)
-    assert (
-        values["stats/gradient_scale"] == 8
-        and values["stats/skipped_encoders"] == 1
-        and values["grad_norm/encoders"].isinf()
-    )
+    values = take_step(accelerator, Skipping([weight]), StepResult({"words": torch.tensor(1.0)}), "encoders", 0)
+    assert values.statistics["gradient_scale"] == 8 and values.statistics["skipped_encoders"] == 1
+    assert values.gradient_norms["encoders"].isinf()
 
 
 def test_resume_with_other_sizes_is_refused(tiny_data, phase1):
@@ -313,7 +318,7 @@ def test_a_run_killed_in_its_evaluation_has_saved_the_step(tiny_data, tmp_path, 
         """What no handler of the program sees."""
 
     def killed(phase):
-        if phase.schedule.last_epoch == 4:
+        if phase.step == 4:
             raise Killed
         return {"recall@1": 0.5, "recall@10": 0.5}
 
@@ -330,7 +335,7 @@ def test_a_signal_during_an_evaluation_stops_the_run_behind_it(tiny_data, tmp_pa
     evaluate = training.EncoderPhase.evaluate
 
     def signalled(phase):
-        if phase.schedule.last_epoch == 4:
+        if phase.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(phase)
 
@@ -454,11 +459,12 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_data, tmp_pat
     recipe = encoder_recipe(tiny_data, learning_rate=1.0)
     calls = iter(range(1, 9))
 
-    def spoilt(*arguments):
-        found = matching_terms(*arguments)
-        return found | {"words": found["words"] * float("nan")} if next(calls) == 4 else found
+    words = TERMS["words"]
 
-    monkeypatch.setattr("t2i_supcon.training.encoder_phase.matching_terms", spoilt)
+    def spoilt(*arguments):
+        return words.loss(*arguments) * (float("nan") if next(calls) == 4 else 1.0)
+
+    monkeypatch.setitem(TERMS, "words", words._replace(loss=spoilt))
     with pytest.raises(
         FloatingPointError, match="step 4: words is nan; .*step-00000003 is from before: --resume goes on there"
     ):
@@ -473,7 +479,8 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_data, tmp_pat
 def test_weights_that_are_not_finite_are_never_saved(tiny_data, tmp_path, monkeypatch):
     def ruin(phase, batch):
         phase.towers.text_encoder.embedding.weight.data[0, 0] = float("inf")
-        return {"words": torch.tensor(1.0)}
+        phase.step += 1
+        return StepResult({"words": torch.tensor(1.0)})
 
     monkeypatch.setattr("t2i_supcon.training.EncoderPhase.train_step", ruin)
     with pytest.raises(
@@ -518,17 +525,19 @@ def test_the_baseline_runs_the_same_code_without_pairs(tiny_data, tmp_path):
     assert not any("supcon" in e for e in entries(tmp_path / "run"))
 
 
-def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path, tiny_data):
-    write_dataset(tmp_path / "bad", [0] * 8, images=None)
+def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path):
+    recipe = encoder_recipe(
+        tmp_path / "bad", steps=9, batch_size=4, checkpoint_every=1, sampling="independent", loss_weights={"sent": 1}
+    )
+    order = [item.row for _, item in IndexedRows([0] * 8, recipe.seed, pairs=False).epoch(0)]
+    broken = order[5]  # of the second step
+    images = [b"broken" if row == broken else encoded(picture(row)) for row in range(8)]
+    write_dataset(tmp_path / "bad", [0] * 8, images=images)
     write_dataset(tmp_path / "bad", [0] * 100, "test")
-    good = encoder_recipe(tmp_path / "bad", steps=3, batch_size=4)
-    train(good, tmp_path / "run")
-    write_dataset(tmp_path / "bad", [0] * 8, images=[b"broken"] * 8)
-    with pytest.raises(
-        BrokenRowError, match=r"train-00000-of-00001.parquet, row \d: train-\d: the image cannot be decoded"
-    ):
-        train(encoder_recipe(tmp_path / "bad", steps=9, batch_size=4), tmp_path / "run", resume=True)
-    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
+    message = f"train-00000-of-00001.parquet, row {broken}: train-{broken}: the image cannot be decoded"
+    with pytest.raises(BrokenRowError, match=message):
+        train(recipe, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000001"]
 
 
 def test_broken_rows_within_the_share_stop_neither_training_nor_evaluations(tmp_path):
@@ -552,11 +561,11 @@ def test_broken_rows_within_the_share_stop_neither_training_nor_evaluations(tmp_
 
 
 def test_the_learning_rate_follows_the_schedule(tiny_data, phase1):
-    rates = [
-        load_checkpoint(path)["phase"]["schedule"]["_last_lr"][0] for path in list_checkpoints(phase1 / "checkpoints")
-    ]
-    half = (1 + torch.cos(torch.tensor(torch.pi * 3 / 7))) / 2
-    assert rates[0] == pytest.approx(2e-3 * float(half)) and rates[-1] == pytest.approx(0, abs=1e-12)
+    """A checkpoint holds the rate of the step before it."""
+    states = [load_checkpoint(path) for path in list_checkpoints(phase1 / "checkpoints")]
+    assert [state["step"] for state in states] == [3, 6, 7]
+    rates = [state["phase"]["optimizer"]["param_groups"][0]["lr"] for state in states]
+    assert rates == pytest.approx([2e-3 * (1 + math.cos(math.pi * taken / 7)) / 2 for taken in (2, 5, 6)])
 
 
 def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):

@@ -73,6 +73,11 @@ def make_batch(sizes=(16,)) -> Batch:
     )
 
 
+def flat(result):
+    """Terms and statistics of a step."""
+    return result.terms | result.statistics
+
+
 def gradients(network):
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
@@ -94,17 +99,17 @@ def test_gradients_of_micro_batches_are_averaged(gan_name, magp_step, encoders):
     torch.manual_seed(2)
     single = []
     for batch in batches:
-        values = alone.train_step(batch)
+        values = flat(alone.train_step(batch))
         single.append((gradients(alone.generator), gradients(alone.discriminator), values))
     together = gan_phase(encoders, gan_name, 2, magp_step=magp_step, **STILL)
     torch.manual_seed(2)
-    values = together.train_step(*batches)
+    values = flat(together.train_step(*batches))
     for i, network in enumerate((together.generator, together.discriminator)):
         found = gradients(network)
         assert found.keys() == single[0][i].keys()
         for name, gradient in found.items():
             assert_close(gradient, (single[0][i][name] + single[1][i][name]) / 2, rtol=1e-3, atol=1e-5)
-    for name in (n for n in values if not n.startswith("grad_norm/")):
+    for name in values:
         assert_close(values[name], (single[0][2][name] + single[1][2][name]) / 2, rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(together.generator.buffers(), alone.generator.buffers()):
         assert_close(mine, theirs)  # drawn twice, counted once
@@ -133,7 +138,15 @@ def test_averages_schedules_and_steps_advance_once_per_step(encoders):
     phase = gan_phase(encoders, accumulation=3, ema_decay=0.5, lr_schedule="cosine", steps=4)
     (start,) = state_of(phase.generator)
     phase.train_step(*(make_batch() for _ in range(3)))
-    assert phase.steps_taken == 1 and [schedule.last_epoch for schedule in phase.schedules] == [1, 1]
+    assert phase.step == 1
+    phase.train_step(*(make_batch() for _ in range(3)))
+    half = (2 + 2**0.5) / 4  # of a cosine after one of four steps
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in (phase.g_optimizer, phase.d_optimizer)]
+    recipe = phase.recipe
+    assert rates == pytest.approx([recipe.generator_learning_rate * half, recipe.discriminator_learning_rate * half])
+    phase = gan_phase(encoders, accumulation=3, ema_decay=0.5, lr_schedule="cosine", steps=4)
+    (start,) = state_of(phase.generator)
+    phase.train_step(*(make_batch() for _ in range(3)))
     for optimizer in (phase.g_optimizer, phase.d_optimizer):
         assert {int(state["step"]) for state in optimizer.state.values()} == (
             {1} if optimizer is phase.g_optimizer else {2}
@@ -166,7 +179,7 @@ def test_both_players_gradients_are_clipped_and_their_norms_told(encoders):
         phase = gan_phase(encoders, magp_step="joint", max_grad_norm=bound, discriminator_learning_rate=0.0)
         torch.manual_seed(2)
         values = phase.train_step(batch)
-        norms.append([values["grad_norm/discriminator"], values["grad_norm/generator"]])
+        norms.append([values.gradient_norms["discriminator"], values.gradient_norms["generator"]])
         for told, network in zip(norms[-1], (phase.discriminator, phase.generator)):
             assert_close(joint_norm(network.parameters()), torch.tensor(bound) if bound else told, rtol=1e-3, atol=0)
     assert_close(*norms)
@@ -174,7 +187,7 @@ def test_both_players_gradients_are_clipped_and_their_norms_told(encoders):
 
 def test_the_text_encoder_is_clipped_before_both(encoders):
     phase = encoder_phase(encoders, text_grad_clip=0.02, max_grad_norm=0.01)
-    told = phase.train_step(make_batch())["grad_norm/encoders"]
+    told = phase.train_step(make_batch()).gradient_norms["encoders"]
     assert told > 0.1
     assert_close(joint_norm(encoders.parameters()), torch.tensor(0.01), rtol=1e-3, atol=0)
     assert joint_norm(encoders.text_encoder.parameters()) < 0.01
@@ -209,13 +222,13 @@ def test_an_infinite_gradient_stops_its_player(encoders, player, moved):
 def test_logits_and_contrast_are_told(encoders):
     phase = gan_phase(encoders, magp_step="joint", **STILL)
     batch = make_batch()
-    values = phase.train_step(batch)
+    values = phase.train_step(batch).statistics
     text = phase.text_encoder(batch.input_ids, batch.attention_mask)
     scores = phase.discriminator(batch.images, text.sent_emb, text.sent_emb[1:])
-    assert_close(values["stats/d_real"], scores.cond[0].mean().detach())
-    assert_close(values["stats/d_wrong"], scores.wrong[0].mean().detach())
-    assert values["stats/positives"] == 3  # of each text and image: its partner's two and the other one of its own row
-    assert 0 <= values["stats/alignment"] <= 4 and values["stats/uniformity"] <= 0
+    assert_close(values["d_real"], scores.cond[0].mean().detach())
+    assert_close(values["d_wrong"], scores.wrong[0].mean().detach())
+    assert values["positives"] == 3  # of each text and image: its partner's two and the other one of its own row
+    assert 0 <= values["alignment"] <= 4 and values["uniformity"] <= 0
 
 
 def test_compiled_networks_take_the_same_step(encoders, monkeypatch):
@@ -226,7 +239,7 @@ def test_compiled_networks_take_the_same_step(encoders, monkeypatch):
     for compiled in (False, True):
         phase = gan_phase(encoders, compile=compiled, ema_decay=0.5, loss_weights={"d_adv": 1, "g_adv": 1})
         torch.manual_seed(2)
-        values = phase.train_step(batch)
+        values = phase.train_step(batch).by_log_name()
         steps.append(
             (values, gradients(phase.generator), gradients(phase.discriminator), phase.ema.module.state_dict())
         )

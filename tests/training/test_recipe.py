@@ -101,7 +101,20 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("magp_every=0", "magp_every is 0"),
         ("batch_size=1 sampling=independent", "batch_size is 1; a row's wrong caption"),
         ("max_grad_norm=0", "max_grad_norm is 0.0; it must be positive"),
-        ("eval_rows=50", "eval_rows is 50"),
+        ("eval_rows=1", "eval_rows is 1; it must be at least 2"),
+        ("loss_weights.supcon=-1", "loss_weights.supcon is -1.0; a weight is a number of at least 0"),
+        ("loss_weights.supcon=.nan", "loss_weights.supcon is nan"),
+        ("loss_weights=null", "loss_weights is None; it must be a mapping"),
+        ("generator_learning_rate=.inf", "generator_learning_rate is inf; it must be at least 0 and at most 10"),
+        ("betas=[0.5,1]", "betas is 1.0; it must be at least 0 and below 1"),
+        ("gamma2=0", "gamma2 is 0.0; it must be positive"),
+        ("ema_decay=1", "ema_decay is 1.0; it must be at least 0 and below 1, or null for none"),
+        ("data.workers=100000", "data.workers is 100,000; it must be at least 0 and at most 256"),
+        ("data.max_broken_share=1", "data.max_broken_share is 1.0; it must be at least 0 and below 1"),
+        ("batch_size=1000000000000", "batch_size is 1,000,000,000,000; it must be at least 1 and at most 65,536"),
+        ("steps=010", "'steps' expected int, got str"),
+        ("steps=1:30", "'steps' expected int, got str"),
+        ("loss_weights.d_adv=null", "loss_weights lacks 'd_adv', without which phase 'gan' trains nothing"),
         (
             "best_metric=recall@5",
             "best_metric is 'recall@5', but phase 'gan' evaluates frechet_encoder, recall@1,.*did you mean 'recall@1'",
@@ -114,6 +127,57 @@ def test_values_are_read_as_people_write_them(tmp_path):
 def test_mistakes_are_named(override, message):
     with pytest.raises(ValueError, match=message):
         load_recipe("ssagan-emoji", RECIPES, override.split(" "))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: 1\nsteps: 2\n", "the key 'steps' stands twice"),
+        ("loss_weights: {sent: 1, sent: 2}\n", "the key 'sent' stands twice"),
+        ("base: [a, b]\n", "base is .*it must be the name or the path of one recipe"),
+        ("base: recipe.yaml\n", "this recipe is its own base"),
+        ("base: nowhere\n", "there is no recipe 'nowhere'"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested more than 20 deep"),
+        (
+            "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{b}, *{b}, *{b}, *{b}]\n" for b, c in zip("abcdefgh", "bcdefghi")),
+            "aliases",
+        ),
+        ("- steps\n", "a recipe is a mapping"),
+        ("", "a recipe is a mapping"),
+    ],
+)
+def test_files_that_are_no_recipe_are_named(text, message, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        load_recipe(str(path), RECIPES)
+    assert len(str(caught.value)) < 3000
+
+
+def test_text_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes("# für\nphase: gan\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="recipe.yaml is not UTF-8 text"):
+        load_recipe(str(path))
+
+
+def test_null_over_a_base_means_none_in_data_and_removal_among_weights(tmp_path):
+    path = tmp_path / "mine.yaml"  # its base is one of the named recipes
+    path.write_text(
+        "base: damsm-cub\nsampling: independent\nloss_weights: {supcon: null}\n"
+        "data: {name: photos, label_column: null}\nmodel_config: {text_config: {dropout: null}}\n"
+    )
+    recipe = load_recipe(str(path), RECIPES)
+    assert recipe.data.label_column is None and recipe.data.name == "photos"
+    assert "supcon" not in recipe.loss_weights and "dropout" not in recipe.model_config.get("text_config", {})
+    assert load_recipe("damsm-emoji", RECIPES, ["data.label_column=null"]).data.label_column is None
+
+
+def test_integers_are_read_as_written(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("phase: encoders\nloss_weights: {sent: 1}\nsteps: 10_000\nseed: 0x10\nlearning_rate: 1e-3\n")
+    recipe = load_recipe(str(path))
+    assert (recipe.steps, recipe.seed, recipe.learning_rate) == (10_000, 16, 1e-3)
 
 
 def test_unknown_recipes_list_the_known(tmp_path):

@@ -74,7 +74,7 @@ def test_two_steps_of_ssagan_equal_the_original():
         num_views=1,
     )
     torch.manual_seed(99)
-    first = {name: float(term) for name, term in phase.train_step(batch).items()}
+    first = {name: float(term) for name, term in phase.train_step(batch).terms.items()}
     expected = {key.removeprefix("step0."): value for key, value in golden.outputs.items() if key.startswith("step0.")}
     assert first["d_adv"] == pytest.approx(float(expected["errD"]), rel=1e-4)
     assert first["d_magp"] == pytest.approx(
@@ -87,7 +87,7 @@ def test_two_steps_of_ssagan_equal_the_original():
         grads[:, 1], expected["G_grad_stats"][:, 1], rtol=1e-3, atol=1e-3 * float(expected["G_grad_stats"][:, 1].max())
     )
 
-    second = {name: float(term) for name, term in phase.train_step(batch).items()}
+    second = {name: float(term) for name, term in phase.train_step(batch).terms.items()}
     expected = {
         key.removeprefix("step1."): float(value)
         for key, value in golden.outputs.items()
@@ -138,7 +138,7 @@ def test_two_steps_of_galip_equal_the_original():
 
     torch.manual_seed(77)
     for step in (0, 1):
-        terms = {name: float(term) for name, term in phase.train_step(batch).items()}
+        terms = {name: float(term) for name, term in phase.train_step(batch).terms.items()}
         expected = {
             key.removeprefix(f"step{step}."): value
             for key, value in golden.outputs.items()

@@ -1,0 +1,66 @@
+"""Short names of what data and networks hold, by which they are known again wherever they lie."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+import torch
+from torch import nn
+
+from .data import Rows, evenly_spaced
+
+HASHED_IMAGES = 256
+HASHED_BYTES = 2**16  # at each end of a file
+
+
+def content_hash(rows: Rows, files: Sequence[str] = ()) -> str:
+    """Tells rows from others, wherever they lie: a short name of what they hold.
+
+    It reads all captions and labels and `HASHED_IMAGES` images; of a stream, the ends of its
+    `files` or, without any, `HASHED_IMAGES` rows.
+    """
+    digest = hashlib.sha256()
+    if isinstance(rows, datasets.IterableDataset):
+        if files:
+            some = []
+            for file in files:
+                digest.update(_ends(Path(file)))
+        else:
+            some = list(rows.take(HASHED_IMAGES))
+            digest.update(repr([(row["captions"], row["label"]) for row in some]).encode())
+    else:
+        some = rows.select(evenly_spaced(len(rows), HASHED_IMAGES))
+        for column in ("captions", "label", "labels"):
+            digest.update(repr(rows[column][:]).encode())
+    for row in some:
+        digest.update(_image_bytes(row["image"] or {"bytes": None, "path": None}))
+    return digest.hexdigest()[:16]
+
+
+def _ends(file: Path) -> bytes:
+    """Name, size, and the first and last `HASHED_BYTES` of a file.
+
+    A Parquet file ends in statistics of all its columns.
+    """
+    size = file.stat().st_size
+    with open(file, "rb") as content:
+        first = content.read(HASHED_BYTES)
+        content.seek(max(size - HASHED_BYTES, 0))
+        return f"{file.name} {size} ".encode() + first + content.read()
+
+
+def _image_bytes(image: dict) -> bytes:
+    if image["bytes"] is not None:
+        return image["bytes"]
+    path = Path(str(image["path"]))
+    return path.read_bytes() if path.is_file() else str(path).encode()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """A short name of the values that a network holds."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,89 @@
+"""What the READMEs say of commands and fields, against the scripts and the dataclasses."""
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t2i_supcon.training.recipe import DataRecipe, EncoderRecipe, GANRecipe, Recipe
+
+ROOT = Path(__file__).parents[2]
+READMES = sorted(path for path in ROOT.rglob("README.md") if ".venv" not in path.parts and "runs" not in path.parts)
+
+
+def described_fields(recipe_class):
+    """(names, text) of each entry of a recipe's docstring."""
+    entries = inspect.getdoc(recipe_class).split("Args:\n")[1]
+    for entry in re.split(r"\n(?=    \S)", entries):
+        names, text = entry.strip().split(": ", 1)
+        yield names.split(", "), " ".join(text.split())
+
+
+def shown_default(field):
+    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        return "(needed)"
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if isinstance(default, DataRecipe):
+        return "(below)"
+    if default is None or isinstance(default, bool):
+        return {None: "null", True: "true", False: "false"}[default]
+    return str(list(default) if isinstance(default, tuple) else default)
+
+
+def recipe_table(recipe_class, prefix=""):
+    """The table of a recipe's own fields as scripts/README.md has it."""
+    fields = {field.name: field for field in dataclasses.fields(recipe_class)}
+    lines = ["| field | default | values | meaning |", "|---|---|---|---|"]
+    for names, text in described_fields(recipe_class):
+        described = [fields[name] for name in names]
+        shown = list(dict.fromkeys(map(shown_default, described)))
+        literals = re.findall(r"Literal\[(.*?)\]", str(described[0].type))
+        allowed = re.findall(r"'(\w+)'", literals[0]) if literals else [str(described[0].metadata.get("range", ""))]
+        cells = ", ".join(f"`{prefix}{name}`" for name in names), ", ".join(shown), ", ".join(allowed), text
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("recipe_class", "prefix"), [(Recipe, ""), (EncoderRecipe, ""), (GANRecipe, ""), (DataRecipe, "data.")]
+)
+def test_the_tables_of_recipe_fields_are_those_of_the_dataclasses(recipe_class, prefix):
+    described = {name for names, _ in described_fields(recipe_class) for name in names}
+    inherited = (
+        {field.name for field in dataclasses.fields(Recipe)} if recipe_class in (EncoderRecipe, GANRecipe) else ()
+    )
+    own = {field.name for field in dataclasses.fields(recipe_class)} - set(inherited)
+    assert own <= described, f"{recipe_class.__name__} does not describe {own - described}"
+    assert recipe_table(recipe_class, prefix) in (ROOT / "scripts" / "README.md").read_text()
+
+
+def commands():
+    """Script and arguments of every command in the READMEs that runs one of this project."""
+    for readme in READMES:
+        for block in re.findall(r"```(?:bash|sh)\n(.*?)```", readme.read_text(), re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = line.split(" #")[0]
+                if found := re.search(r"scripts/(\w+)\.py(.*)", command):
+                    yield pytest.param(found[1], found[2].split(), id=f"{readme.relative_to(ROOT)}: {command.strip()}")
+
+
+@pytest.mark.parametrize(("script", "arguments"), list(commands()))
+def test_commands_name_options_and_recipes_that_exist(script, arguments):
+    path = ROOT / "scripts" / f"{script}.py"
+    assert path.exists()
+    kinds = [argument for argument in arguments[:1] if re.fullmatch("[a-z]+", argument)]  # of a script with several
+    shown = subprocess.run([sys.executable, path, *kinds, "--help"], capture_output=True, text=True, check=True).stdout
+    for argument in arguments:
+        if argument.startswith("--"):
+            assert re.search(rf"(^|[\s\[]){argument}\b", shown), f"{path.name} knows no {argument}"
+    if "--recipe" in arguments:
+        name = arguments[arguments.index("--recipe") + 1]
+        assert name in ("NAME", "mine.yaml") or (ROOT / "scripts" / "recipes" / f"{name}.yaml").exists(), name
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130

@@ -1,0 +1,131 @@
+"""What a resumed run takes from the recipe, what it takes from the checkpoint, and what it
+refuses."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import encoded, picture, write_dataset
+from training.test_loop import assert_same_run, encoder_recipe, entries, gan_recipe, newest, phase1  # noqa: F401
+
+from t2i_supcon.models import DAMSMModel
+from t2i_supcon.training import EncoderPhase, train
+from t2i_supcon.training.checkpoint import list_checkpoints
+
+
+@pytest.fixture
+def stopped(tiny_data, tmp_path):
+    """A run of phase 1 after three of its seven steps."""
+    train(encoder_recipe(tiny_data), tmp_path / "run", max_steps=3)
+    return tmp_path / "run"
+
+
+def test_rates_and_betas_are_those_of_the_new_recipe(tiny_data, stopped):
+    before = newest(stopped)["phase"]["model"]
+    changed = encoder_recipe(tiny_data, learning_rate=1e-12, betas=[0.25, 0.75], lr_schedule="constant")
+    train(changed, stopped, resume=True)
+    after = newest(stopped)["phase"]
+    (group,) = after["optimizer"]["param_groups"]
+    assert group["lr"] == 1e-12 and tuple(group["betas"]) == (0.25, 0.75)
+    weights = [name for name in before if name.endswith("weight") and before[name].dim() > 1]
+    assert all((before[name] - after["model"][name]).abs().max() < 1e-9 for name in weights)
+
+
+def test_weights_batch_size_and_intervals_take_effect(tiny_data, stopped):
+    changed = encoder_recipe(
+        tiny_data, loss_weights={"sent": 1}, batch_size=4, gradient_accumulation=2, log_every=1, steps=5
+    )
+    train(changed, stopped, resume=True)
+    logged = [entry for entry in entries(stopped) if entry["step"] > 3 and "sent" in entry]
+    assert [entry["step"] for entry in logged] == [4, 5] and "words" not in logged[-1]
+    assert newest(stopped)["data"][0]["rows"] == 3 * 8 + 2 * 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed was 0 there and is 1 here"),
+        ({"sampling": "independent"}, "sampling was pairs there and is independent here"),
+        ({"image_size": 20}, "image_size was 16 there and is 20 here"),
+        ({"positives": "any"}, "positives was label there and is any here"),
+    ],
+)
+def test_what_cannot_change_is_refused_by_name(changes, message, tiny_data, stopped):
+    kept = sorted(path.name for path in (stopped / "checkpoints").iterdir())
+    with pytest.raises(ValueError, match=message):
+        train(encoder_recipe(tiny_data, **changes), stopped, resume=True)
+    assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == kept
+
+
+def test_other_data_of_equal_length_is_refused_and_moved_data_is_not(tiny_data, stopped, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_data, other)
+    write_dataset(other, [i % 3 for i in range(24)], images=[encoded(picture(i + 1)) for i in range(24)])
+    with pytest.raises(ValueError, match=r"data was \d+ rows, \w+ there and is \d+ rows, \w+ here"):
+        train(encoder_recipe(other), stopped, resume=True)
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_data, moved)
+    train(encoder_recipe(moved), stopped, resume=True)
+    assert newest(stopped)["step"] == 7
+
+
+def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_data, phase1, tmp_path):  # noqa: F811
+    run, other, moved = tmp_path / "gan", tmp_path / "other", tmp_path / "moved"
+    train(gan_recipe(tiny_data, phase1 / "model"), run, max_steps=3)
+    shutil.copytree(phase1 / "model", other)
+    shutil.copytree(phase1 / "model", moved)
+    encoders = DAMSMModel.from_pretrained(other)
+    with torch.no_grad():
+        encoders.text_encoder.embedding.weight[3] += 0.1
+    encoders.save_pretrained(other)
+    with pytest.raises(
+        ValueError, match="encoders .*other.* have another text_encoder than those it was trained around"
+    ):
+        train(gan_recipe(tiny_data, other), run, resume=True)
+    train(gan_recipe(tiny_data, moved), run, resume=True)
+    assert newest(run)["step"] == 7
+
+
+def test_killed_in_its_last_evaluation_it_ends_like_one_never_stopped(tiny_data, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """What no handler of the program sees."""
+
+    def killed(phase):
+        if phase.step == 7:
+            raise Killed
+        return evaluate(phase)
+
+    recipe = encoder_recipe(tiny_data)
+    train(recipe, tmp_path / "whole")
+    evaluate = EncoderPhase.evaluate
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(EncoderPhase, "evaluate", killed)
+        train(recipe, tmp_path / "run")
+    (tmp_path / "run" / ".partial-metrics.jsonl").write_text("half")  # as a kill may leave them
+    (list_checkpoints(tmp_path / "run" / "checkpoints")[0] / ".partial-state.pt").write_bytes(b"half")
+    train(recipe, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert not list((tmp_path / "run").rglob(".partial-*"))
+
+
+def test_a_folder_without_checkpoints_can_be_used_again(tiny_data, tmp_path, monkeypatch):
+    def failing(phase, *batches):
+        raise FloatingPointError("step 1: words is nan; the update was not made")
+
+    with monkeypatch.context() as patch, pytest.raises(FloatingPointError):
+        patch.setattr("t2i_supcon.training.EncoderPhase.train_step", failing)
+        train(encoder_recipe(tiny_data), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+    train(replace(encoder_recipe(tiny_data), steps=2), tmp_path / "run")
+    assert [entry["step"] for entry in entries(tmp_path / "run")] == [0, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["model", "best"])
+def test_a_model_of_no_run_is_never_replaced(name, tiny_data, tmp_path):
+    (tmp_path / "run" / name).mkdir(parents=True)
+    (tmp_path / "run" / name / "mine").write_text("precious")
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match=f"run/{name} is of no run .*another --output-dir"):
+            train(encoder_recipe(tiny_data), tmp_path / "run", resume=resume)
+    assert (tmp_path / "run" / name / "mine").read_text() == "precious"

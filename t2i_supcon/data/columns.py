@@ -1,5 +1,6 @@
 """From the columns that a dataset has to the row schema."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -186,8 +187,13 @@ def _label_names(rows: Iterable[dict], used: dict) -> list[str]:
         for row in rows.select_columns(sorted({path.split(".")[0] for path in paths}))
         for value in _labels_of(row, paths)
     }
-    numbers = all(name.lstrip("-").isdigit() for name in found)
-    return sorted(found, key=int if numbers else str)
+    return sort_label_names(found)
+
+
+def sort_label_names(names: Iterable[str]) -> list[str]:
+    """In the order of their numbers where all are whole numbers, else by the alphabet."""
+    names = sorted(set(names))
+    return sorted(names, key=int) if all(re.fullmatch("-?[0-9]{1,18}", name) for name in names) else names
 
 
 def _labels_of(row: dict, paths: list[str | None]) -> Iterator[int | str]:

@@ -1,16 +1,14 @@
 """CUB-200-2011 birds from the official archive and ten captions an image."""
 
 import argparse
-import logging
 import math
-from collections import Counter
-from pathlib import Path
+from collections import Counter, defaultdict
+from pathlib import Path, PurePosixPath
 
-from .archives import BrokenArchiveError, Files, read_plain_pickle
-from .shards import Source, make_row
+from .archives import BrokenArchiveError, Files, check_file, decode_text, read_plain_pickle
+from .shards import Source, check_label_names, log_unnamed, make_row
 
 HELP = "birds: CUB-200-2011, with ten captions an image"
-logger = logging.getLogger(__name__)
 LISTS = ("images", "image_class_labels", "classes", "train_test_split", "bounding_boxes")
 GAN_SPLIT = "the class-disjoint split of the text-to-image GAN papers (filenames.pickle)"
 
@@ -58,149 +56,161 @@ def read_cub(
     Raises:
         ValueError: files that are missing or do not fit together.
     """
-    archive = Files(images, work)
-    root = next(
-        (name.removesuffix("images.txt") for name in archive.names if name.rsplit("/", 1)[-1] == "images.txt"), None
-    )
-    if root is None:
-        raise BrokenArchiveError(f"{images}: images.txt is missing; give CUB_200_2011.tgz as it was downloaded")
-    tables = {part: _read_table(archive, f"{root}{part}.txt") for part in LISTS}
-    texts = Files(captions, work)
-    keys = {number: row[0].removesuffix(".jpg") for number, row in tables["images"].items()}
-    of = _official_split(tables) if split == "official" else _gan_split(texts, filenames or {}, set(keys.values()))
-    _check_images(archive, root, tables, of)
-    found = _caption_files(texts)
-    class_ids = {number: i for i, number in enumerate(tables["classes"])}
+    archive, texts = Files(images, work), Files(captions, work)
+    root = _only(archive, "images.txt", "give CUB_200_2011.tgz as it was downloaded").removesuffix("images.txt")
+    lists = {part: _read_list(archive, f"{root}{part}.txt") for part in LISTS}
+    keys = {number: _key(file) for number, file in lists["images"].items()}
+    if split == "official":
+        split_of = _official_split(lists)
+    else:
+        split_of = _gan_split(texts, filenames or {}, set(keys.values()))
+    pictures = _check_images(archive, root, lists, split_of)
+    captions_of = _caption_files(texts)
+    class_ids = {number: i for i, number in enumerate(lists["classes"])}
     rows = {"train": [], "test": []}
     for number, key in keys.items():
-        if key not in of:
+        if key not in split_of:
             continue
-        file = f"{root}images/{key}.jpg"
-        if key not in found:
-            raise FileNotFoundError(f"{captions}: the captions {key}.txt of {file} are missing")
-        lines = found[key][0].read(found[key][1]).decode("utf-8", "replace").splitlines()
-        label = class_ids.get(_entry(tables, "image_class_labels", number, file)[0])
-        if label is None:
+        file = pictures[number]
+        class_number = _entry(lists, "image_class_labels", number, file)
+        if class_number not in class_ids:
             raise ValueError(
-                f"{file}: image_class_labels.txt gives it the class "
-                f"{tables['image_class_labels'][number][0]}, which classes.txt lacks"
+                f"{file}: image_class_labels.txt gives it the class {class_number}, which classes.txt lacks"
             )
-        bbox = _read_box(
-            _entry(tables, "bounding_boxes", number, file), f"{images}: bounding_boxes.txt: image {number} ({file})"
-        )
-        rows[of[key]].append(make_row(file, lines, [label], label, key, "CUB-200-2011", bbox))
+        where = f"{images}: bounding_boxes.txt: image {number} ({file})"
+        bbox = _read_box(_entry(lists, "bounding_boxes", number, file), where)
+        lines = _read_captions(captions_of.get(key, []), f"{captions}: the captions {key}.txt of {file}")
+        label = class_ids[class_number]
+        rows[split_of[key]].append(make_row(file, lines, [label], label, key, "CUB-200-2011", bbox))
     return Source(
         title="CUB-200-2011 with captions",
         licence="images for non-commercial research only (Caltech-UCSD Birds-200-2011); captions by Reed et al. (2016)",
         split=GAN_SPLIT if split == "gan" else "the official one (train_test_split.txt)",
-        label_names=[row[0] for row in tables["classes"].values()],
+        label_names=check_label_names(list(lists["classes"].values()), f"{images}: classes.txt"),
         rows=rows,
         read=archive.read,
     )
 
 
-def _read_table(archive: Files, name: str) -> dict[str, list[str]]:
-    """Lines `number value ...` by number."""
-    table = {}
-    for line in archive.read(name).decode().splitlines():
-        number, *values = line.split() or [""]
-        if number in table:
+def _only(files: Files, name: str, remedy: str) -> str:
+    """The path of the one file of this name."""
+    found = [path for path in files.names if path.rsplit("/", 1)[-1] == name]
+    if not found:
+        raise BrokenArchiveError(f"{files.path}: {name} is missing; {remedy}")
+    if len(found) > 1:
+        raise BrokenArchiveError(f"{files.path}: it holds both {found[0]} and {found[1]}; {remedy}")
+    return found[0]
+
+
+def _key(file: str) -> str:
+    """`<class>/<image>`, without the suffix."""
+    return str(PurePosixPath(file).with_suffix(""))
+
+
+def _read_list(archive: Files, name: str) -> dict[str, str]:
+    """Lines `number value` by number; a value may hold spaces."""
+    values = {}
+    for line in decode_text(archive.read(name), f"{archive.path}: {name}").splitlines():
+        number, *value = line.strip().split(maxsplit=1) or [""]
+        if number in values:
             raise ValueError(f"{archive.path}: {name} has two lines {number}")
-        if values:
-            table[number] = values
-    return table
+        if value:
+            values[number] = value[0]
+    return values
 
 
-def _entry(tables: dict, part: str, number: str, file: str) -> list[str]:
-    if number not in tables[part]:
+def _entry(lists: dict[str, dict[str, str]], part: str, number: str, file: str) -> str:
+    if number not in lists[part]:
         raise ValueError(f"{file}: image {number} is missing in {part}.txt")
-    return tables[part][number]
+    return lists[part][number]
 
 
-def _check_images(archive: Files, root: str, tables: dict, of: dict[str, str]) -> None:
-    """Compares the lists with each other and with the files; logs how many images are in no
-    split."""
-    present = {
-        name
-        for name in archive.names
-        if name.startswith(f"{root}images/") and name.endswith(".jpg") and "/._" not in name
-    }
-    listed = Counter(f"{root}images/{row[0]}" for row in tables["images"].values())
-    for file, count in listed.items():
-        if count > 1:
-            raise ValueError(f"{archive.path}: images.txt lists {file} twice")
-        if file not in present:
-            raise FileNotFoundError(f"{archive.path}: {file} is missing, which images.txt lists")
+def _check_images(archive: Files, root: str, lists: dict, split_of: dict[str, str]) -> dict[str, str]:
+    """Compares the lists with each other and with the files; logs how many pictures are in no
+    split. Returns the file of each image number."""
+    counts = Counter(map(_key, lists["images"].values()))
+    for file in lists["images"].values():
+        if counts[_key(file)] > 1:
+            raise ValueError(f"{archive.path}: images.txt lists {root}images/{file} twice, or with two suffixes")
+    pictures = {}
+    for number, file in lists["images"].items():
+        found = archive.find_picture(f"{root}images/{file}")
+        if found is None:
+            raise FileNotFoundError(f"{archive.path}: {root}images/{file} is missing, which images.txt lists")
+        pictures[number] = found
     for part in ("image_class_labels", "train_test_split", "bounding_boxes"):
-        for number in tables[part]:
-            if number not in tables["images"]:
+        for number in lists[part]:
+            if number not in lists["images"]:
                 raise ValueError(f"{archive.path}: {part}.txt lists the image {number}, which images.txt lacks")
-    left = sorted(present - {f"{root}images/{key}.jpg" for key in of})
-    if left:
-        logger.warning(
-            "%d of %d images are left out, since the split does not name them: %s, ...",
-            len(left),
-            len(present),
-            left[0],
-        )
+    used = {pictures[number] for number, file in lists["images"].items() if _key(file) in split_of}
+    log_unnamed([name for name in archive.pictures if name.startswith(f"{root}images/")], used, "the split")
+    return pictures
 
 
-def _read_box(words: list[str], where: str) -> list[float]:
+def _read_box(text: str, where: str) -> list[float]:
     """x, y, width and height."""
     try:
-        x, y, width, height = map(float, words)
+        x, y, width, height = map(float, text.split())
     except ValueError as error:
-        raise ValueError(f"{where}: the box {' '.join(words)!r} is not four numbers x, y, width, height") from error
+        raise ValueError(f"{where}: the box {text!r} is not four numbers x, y, width, height") from error
     if not (math.isfinite(x + y + width + height) and width > 0 and height > 0):
-        raise ValueError(f"{where}: the box {' '.join(words)!r} has no area")
+        raise ValueError(f"{where}: the box {text!r} has no area")
     return [x, y, width, height]
 
 
-def _official_split(tables: dict) -> dict[str, str]:
-    of = {}
-    for number, (file, *_) in tables["images"].items():
-        side = _entry(tables, "train_test_split", number, file)[0]
+def _official_split(lists: dict[str, dict[str, str]]) -> dict[str, str]:
+    split_of = {}
+    for number, file in lists["images"].items():
+        side = _entry(lists, "train_test_split", number, file)
         if side not in ("0", "1"):
             raise ValueError(
                 f"{file}: train_test_split.txt gives image {number} the side {side!r}, which is neither 0 nor 1"
             )
-        of[file.removesuffix(".jpg")] = "train" if side == "1" else "test"
-    return of
+        split_of[_key(file)] = "train" if side == "1" else "test"
+    return split_of
 
 
-def _caption_files(texts: Files) -> dict[str, tuple[Files, str]]:
+def _caption_files(texts: Files) -> dict[str, list[tuple[Files, str]]]:
     """Where the captions of `<class>/<image>` lie; the original birds.zip packs them once more, in
     text.zip."""
     inner = [texts.inner(name) for name in texts.names if name.rsplit("/", 1)[-1] == "text.zip"]
-    every = [
-        (files, name)
-        for files in (*inner, texts)
-        for name in files.names
-        if name.endswith(".txt") and "__MACOSX" not in name
-    ]
-    return {"/".join(name.removesuffix(".txt").split("/")[-2:]): (files, name) for files, name in every}
+    captions_of = defaultdict(list)
+    for files in (*inner, texts):
+        for name in files.names:
+            if name.endswith(".txt") and "__MACOSX" not in name:
+                captions_of["/".join(name.removesuffix(".txt").split("/")[-2:])].append((files, name))
+    return captions_of
+
+
+def _read_captions(places: list[tuple[Files, str]], what: str) -> list[str]:
+    """The lines of a file that lies in one of several places, or in all of them alike."""
+    texts = [files.read(name) for files, name in places]
+    if not texts:
+        raise FileNotFoundError(f"{what} are missing")
+    if len(set(texts)) > 1:
+        raise ValueError(f"{what} differ between {places[0][1]} and {places[1][1]}; keep one of them")
+    return texts[0].decode("utf-8", "replace").splitlines()
 
 
 def _gan_split(texts: Files, filenames: dict[str, Path | None], keys: set[str]) -> dict[str, str]:
-    of = {}
+    split_of = {}
     for split in ("train", "test"):
-        where, inside = (
-            filenames.get(split),
-            [name for name in texts.names if f"/{name}".endswith(f"/{split}/filenames.pickle")],
-        )
-        if where is None and not inside:
+        given = filenames.get(split)
+        inside = [name for name in texts.names if f"/{name}".endswith(f"/{split}/filenames.pickle")]
+        if given is None and not inside:
             raise FileNotFoundError(
-                f"{texts.path}: {split}/filenames.pickle is missing, which lists the {split} images of the "
-                "GAN papers' split; "
-                f"give it with --filenames-{split}, or take the official split with --split official"
+                f"{texts.path}: {split}/filenames.pickle is missing, which lists the {split} images of the GAN papers' "
+                f"split; give it with --filenames-{split}, or take the official split with --split official"
             )
-        data = where.read_bytes() if where else texts.read(inside[0])
-        listed = read_plain_pickle(data, where or f"{texts.path}/{inside[0]}")
+        if given is None and len(inside) > 1:
+            raise ValueError(f"{texts.path}: it holds both {inside[0]} and {inside[1]}; give --filenames-{split}")
+        where = given or f"{texts.path}/{inside[0]}"
+        listed = read_plain_pickle(check_file(given).read_bytes() if given else texts.read(inside[0]), where)
         if not isinstance(listed, list) or not all(isinstance(key, str) for key in listed):
-            raise BrokenArchiveError(f"{where or inside[0]}: not a list of names")
+            raise BrokenArchiveError(f"{where}: not a list of names")
         for key in listed:
             if key not in keys:
-                raise ValueError(f"{where or inside[0]}: it lists {key!r}, which images.txt lacks")
-            if of.setdefault(key, split) != split:
-                raise ValueError(f"{where or inside[0]}: {key!r} is in both splits")
-    return of
+                raise ValueError(f"{where}: it lists {key!r}, which images.txt lacks")
+            if split_of.setdefault(key, split) != split:
+                raise ValueError(f"{where}: {key!r} is in both splits")
+    return split_of

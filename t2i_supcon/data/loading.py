@@ -5,12 +5,15 @@ A row: `image`, `captions` (list of strings), `label` (ClassLabel or id; negativ
 `labels` (list of ids), `bbox` (x, y, w, h or null), `image_id`, `source`.
 """
 
-import glob
+import hashlib
 import logging
 import math
+import os
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,9 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from huggingface_hub.errors import HTTPError
 from transformers import PreTrainedTokenizerFast
 
 from . import emoji
+from .archives import check_file, decode_text, fingerprint
+from .builders import BUILDERS
 from .columns import Columns, to_schema
 from .shards import MANIFEST, WORK
 from .tokenization import split_words
@@ -29,6 +35,10 @@ from .transforms import BrokenRowError, decode_image, image_pyramid, or_error, s
 
 Rows = datasets.Dataset | datasets.IterableDataset
 ROWS_OF_A_STREAM = 1000  # that evaluations keep in memory unless told otherwise
+ROWS_OF_A_SHARD = 100  # where a dataset without shards is streamed
+SAVED_TO_DISK = ("dataset_dict.json", "state.json")  # of which `save_to_disk` writes one
+MEND = "mend the row or leave it out, or allow a share of such rows with data.max_broken_share"
+TEXTS = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +55,8 @@ def load_rows(
 
     Args:
         name: "emoji" for the embedded data; a folder of Parquet shards named `<split>-*.parquet`;
-            any other folder that `datasets.load_dataset` reads, such as images with a
-            metadata.jsonl; or a dataset of the Hub.
+            one that `save_to_disk` wrote; any other folder that `datasets.load_dataset` reads, such
+            as images with a metadata.jsonl; or a dataset of the Hub.
         split: "train", "test" or whatever the dataset calls it; without `streaming` also a part of
             it, as in "train[:90%]".
         config, revision: of a dataset of the Hub.
@@ -55,6 +65,7 @@ def load_rows(
 
     Raises:
         FileNotFoundError: no data of that name or split, or a part of its shards only.
+        ConnectionError: a download that breaks off.
         ValueError: a column that is not there or of the wrong type, or a shard that cannot be read;
             names file and rows.
     """
@@ -63,38 +74,131 @@ def load_rows(
         raise ValueError(
             f"data {name!r}: a stream has no parts such as {split!r}; name a whole split, or set streaming to false"
         )
+    folder = _folder(name)
+    if (folder.exists() or folder.is_symlink()) and not check_file(folder).is_dir():
+        raise ValueError(f"data {name!r} is a file; name the folder it lies in")
     files = shard_files(name, whole)
-    _check_complete(_folder(name), files)
+    _check_complete(folder, files)
     try:
         if files:
             rows = datasets.load_dataset(
                 "parquet", data_files={"rows": files}, split="rows" + part, streaming=streaming
             )
+        elif any((folder / written).is_file() for written in SAVED_TO_DISK):
+            rows = _load_saved(folder, split, streaming)
         else:
-            _check_split(_folder(name), whole, config)
-            rows = datasets.load_dataset(name, config, split=split, revision=revision, streaming=streaming)
-    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(
-            f"data {name!r}: {error}; name the embedded data 'emoji', a folder, or a dataset of the Hub"
+            _check_split(folder, whole, config)
+            path = str(_readable(folder)) if folder.is_dir() else name
+            options = {"data_files": {"train": "**"}} if _is_one_split(folder) else {}
+            rows = datasets.load_dataset(path, config, split=split, revision=revision, streaming=streaming, **options)
+    except HTTPError as error:
+        raise ConnectionError(
+            f"data {name!r}: the download broke off ({_one_line(error)}); give the same command again"
         ) from error
+    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(f"data {name!r}: {_one_line(error)}; {_remedy(name)}") from error
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        check_shards(files or [str(path) for path in sorted(_folder(name).glob("*.parquet"))])
-        raise ValueError(f"data {name!r}, split {split!r}: {error.__cause__ or error}") from error
+        check_shards(files or [str(path) for path in sorted(folder.glob("*.parquet"))])
+        _check_texts(folder)
+        raise ValueError(f"data {name!r}, split {split!r}: {_one_line(error.__cause__ or error)}") from error
     if streaming:
         rows = rows.reshard()
-    return to_schema(rows, columns or Columns(), f"data {name!r}")
+    with reading(f"data {name!r}", files):
+        return to_schema(rows, columns or Columns(), f"data {name!r}")
 
 
 def shard_files(name: str, split: str) -> list[str]:
-    """The Parquet shards of a split of the embedded data or of a prepared folder.
+    """The Parquet shards of a split of the embedded data or of a prepared folder, numbered ones
+    such as train-0.parquet and train-00000-of-00002.parquet.
 
     None for data of other kinds, and for a part of a split, as its rows have numbers of their own.
     """
-    return sorted(str(path) for path in _folder(name).glob(f"{glob.escape(split)}-*.parquet"))
+    folder = _folder(name)
+    numbered = re.compile(rf"{re.escape(split)}-\d+(-of-\d+)?(-[0-9a-f]+)?\.parquet")
+    found = sorted(path.name for path in folder.glob("*.parquet") if numbered.fullmatch(path.name))
+    if not found:
+        return []
+    for file in found:
+        check_file(folder / file)
+    return [str(_readable(folder) / file) for file in found]
 
 
 def _folder(name: str) -> Path:
     return emoji.FOLDER if name == "emoji" else Path(name)
+
+
+def _readable(folder: Path) -> Path:
+    """The folder or, where its path holds what `datasets` takes for a pattern or for a chain of
+    URLs, one of links to its files, in the cache of `datasets`."""
+    real = Path(os.path.realpath(folder))
+    if not re.search(r"[\[\]*?{}]|::", str(real)):
+        return folder
+    digest = hashlib.sha1(f"{real} {fingerprint(real)}".encode()).hexdigest()
+    links = Path(datasets.config.HF_DATASETS_CACHE) / "t2i_supcon" / digest
+    if not links.exists():
+        partial = links.with_name(f"{digest}.{os.getpid()}")
+        for file in (path for path in real.rglob("*") if path.is_file()):
+            link = partial / file.relative_to(real)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+        with suppress(OSError):  # another process was faster
+            partial.rename(links)
+        shutil.rmtree(partial, ignore_errors=True)
+    return links
+
+
+def _load_saved(folder: Path, split: str, streaming: bool) -> Rows:
+    """A split, or a part of one, of what `save_to_disk` wrote."""
+    saved = datasets.load_from_disk(str(_readable(folder)))
+    if isinstance(saved, datasets.Dataset):
+        saved = {str(saved.split or "train"): saved}
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(rows) for name, rows in saved.items()})
+    rows = datasets.concatenate_datasets([saved[p.splitname].select(range(p.from_, p.to)) for p in parts])
+    return rows.to_iterable_dataset(num_shards=max(1, len(rows) // ROWS_OF_A_SHARD)) if streaming else rows
+
+
+def _is_one_split(folder: Path) -> bool:
+    """Whether a single table describes all images of a folder, of which some are called after
+    splits: `datasets` would take these for the splits, and leave the others out."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    tables = [name for name in names if re.fullmatch(r"(.*/)?metadata\.(csv|jsonl|parquet)", name)]
+    one_table = len(tables) == 1 and "/" not in tables[0] and "README.md" not in names
+    return one_table and any(re.search("train|test|val|dev", name) for name in names)
+
+
+def _remedy(name: str) -> str:
+    """What to do about data that is not there."""
+    kind = Path(name).name
+    if kind in BUILDERS:
+        return (
+            f"`python scripts/prepare_data.py {kind} --output {name} ...` prepares it "
+            f"(`prepare_data.py {kind} --help` says what it needs)"
+        )
+    return "name the embedded data 'emoji', a folder, or a dataset of the Hub in data.name"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def reading(where: str, files: Sequence[str] = ()) -> Iterator[None]:
+    """Says of an error inside the block what cannot be read, and what to do.
+
+    Raises:
+        ValueError: one of these Parquet files is damaged; names its rows.
+        ConnectionError: a download broke off.
+    """
+    try:
+        yield
+    except HTTPError as error:
+        raise ConnectionError(
+            f"{where}: the download broke off ({_one_line(error)}); give the same command again, with --resume if it "
+            "was training"
+        ) from error
+    except (OSError, pa.ArrowException):
+        check_shards(files)
+        raise
 
 
 def _whole_and_part(split: str) -> tuple[str, str]:
@@ -131,9 +235,16 @@ def _check_split(folder: Path, split: str, config: str | None) -> None:
     """Refuses a split that a folder of Parquet files lacks, before all others are read for
     nothing."""
     if next(folder.glob("*.parquet"), None):
-        known = datasets.get_dataset_split_names(str(folder), config)
+        known = datasets.get_dataset_split_names(str(_readable(folder)), config)
         if split not in known:
             raise FileNotFoundError(f"no file {split}-*.parquet in {folder}; it holds {', '.join(known)}")
+
+
+def _check_texts(folder: Path) -> None:
+    """Refuses a folder with a table that is not in UTF-8."""
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if path.suffix.lower() in TEXTS and path.is_file():
+            decode_text(path.read_bytes(), path)
 
 
 def check_shards(files: list[str]) -> None:
@@ -156,9 +267,12 @@ def check_shards(files: list[str]) -> None:
             ) from error
 
 
-def name_row(files: Sequence[str], place: int | tuple[int, int]) -> str:
-    """Says in which of its Parquet files a row lies; `place` is its number in the split or, in a
-    stream, (row group, row in it)."""
+def name_row(files: Sequence[str], place: int | tuple[int, int], split: str | None = None) -> str:
+    """Says where a row lies: in which of its Parquet files or else in which split.
+
+    Args:
+        place: its number in the split or, in a stream, (row group, row in it).
+    """
     group, number = place if isinstance(place, tuple) else (None, place)
     for path in files:
         metadata = pq.read_metadata(path)
@@ -171,15 +285,17 @@ def name_row(files: Sequence[str], place: int | tuple[int, int]) -> str:
             return f"{Path(path).name}, row {number}"
         else:
             number -= metadata.num_rows
-    return f"row {number}" if group is None else f"shard {group}, row {number}"
+    where = f"row {number}" if group is None else f"shard {group}, row {number}"
+    return f"split {split!r}, {where}" if split else where
 
 
-def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
+def check_captions(rows: datasets.Dataset, files: Sequence[str] = (), split: str | None = None) -> None:
     """Refuses rows without captions and captions without words, before hours of training meet them.
 
     Args:
         rows: with random access.
         files: their Parquet files, if any, to say where a row lies.
+        split: their name, to say it where there are no such files.
 
     Raises:
         BrokenRowError: names the first such row.
@@ -188,7 +304,7 @@ def check_captions(rows: datasets.Dataset, files: Sequence[str] = ()) -> None:
         wrong = [caption for caption in captions or () if not split_words(caption or "")]
         if wrong or not captions:
             what = f"the caption {wrong[0]!r} holds no word" if wrong else "it has no caption"
-            raise BrokenRowError(f"{name_row(files, number)}: {image_id}: {what}")
+            raise BrokenRowError(f"{name_row(files, number, split)}: {image_id}: {what}; {MEND}")
 
 
 class TrainingRows(torch.utils.data.Dataset):
@@ -204,6 +320,7 @@ class TrainingRows(torch.utils.data.Dataset):
         long_captions: captions with more words than the tokenizer's `model_max_length` keep their
             "first" words or, as the original code did, a "random_subset" in order.
         files: the Parquet files of the rows, if any, to say where a broken row lies.
+        split: their name, to say it where there are no such files.
     """
 
     def __init__(
@@ -216,6 +333,7 @@ class TrainingRows(torch.utils.data.Dataset):
         flip: bool = False,
         long_captions: Literal["first", "random_subset"] = "first",
         files: Sequence[str] = (),
+        split: str | None = None,
     ):
         self.rows = rows
         self.tokenizer = tokenizer
@@ -225,6 +343,7 @@ class TrainingRows(torch.utils.data.Dataset):
         self.flip = flip
         self.long_captions = long_captions
         self.files = files
+        self.split = split
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -235,9 +354,8 @@ class TrainingRows(torch.utils.data.Dataset):
         try:
             return self._sample(row if isinstance(row, dict) else self.rows[row], draw)
         except BrokenRowError as error:
-            raise BrokenRowError(
-                f"{name_row(self.files, row['place'] if isinstance(row, dict) else row)}: {error}"
-            ) from None
+            place = row["place"] if isinstance(row, dict) else row
+            raise BrokenRowError(f"{name_row(self.files, place, self.split)}: {error}") from None
 
     def __getitems__(self, keys: list[tuple[int | dict, int]]) -> list[dict | BrokenRowError]:
         """Makes the samples of a batch; in the place of a broken one stands its error, for
@@ -287,9 +405,9 @@ class EvaluationRows(torch.utils.data.Dataset):
     """Rows for evaluation: the centre of the image at one size and one fixed caption, nothing
     random.
 
-    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows. A
-    row whose captions hold none is left out. One whose image is broken shows only when `batches`
-    reads it, which leaves it out too; each is logged.
+    Row i reads its caption number i mod n, or the next one that holds a word the tokenizer knows.
+    A row whose captions hold none is left out. One whose image is broken shows only when `batches`
+    reads it, which leaves it out too; each is logged and counted.
 
     Args:
         rows: from `load_rows`; rows of a stream are kept in memory, images not decoded.
@@ -298,13 +416,16 @@ class EvaluationRows(torch.utils.data.Dataset):
         count: read so many rows, evenly spaced or, of a stream, the first; None: all, or the first
             `ROWS_OF_A_STREAM`.
         files: the Parquet files of the rows, if any, to say where a broken row lies.
-        max_broken_share: share of the rows that may be left out, rounded up to whole rows.
+        max_broken_share: share of the rows whose image may be broken, rounded up to whole rows.
+        split: their name, to say it where there are no such files.
 
     Attributes:
-        captions: of all rows, those with a broken image included.
+        captions: of the rows that are not left out, those with a broken image included.
+        unknown: how many rows are left out because the tokenizer knows no word of them.
 
     Raises:
-        BrokenRowError: more broken rows than allowed.
+        BrokenRowError: no row with a known word or, while iterating, more broken images than
+            allowed.
         ValueError: a file of a stream that cannot be read; names its rows.
     """
 
@@ -316,62 +437,69 @@ class EvaluationRows(torch.utils.data.Dataset):
         count: int | None = None,
         files: Sequence[str] = (),
         max_broken_share: float = 0.0,
+        split: str | None = None,
     ):
-        self.rows = (
-            _first_rows(rows, count or ROWS_OF_A_STREAM, files) if isinstance(rows, datasets.IterableDataset) else rows
-        )
+        is_stream = isinstance(rows, datasets.IterableDataset)
+        self.rows = _first_rows(rows, count or ROWS_OF_A_STREAM, files) if is_stream else rows
         self.size = size
         self.files = files
         self.max_broken_share = max_broken_share
+        self.split = split
         chosen = evenly_spaced(len(self.rows), count or len(self.rows))
-        self.total = len(chosen)
-        self.captions, self._numbers = [], []  # the numbers of the rows that these captions belong to
-        self._left_out: dict[int, str] = {}  # number of a row: what is wrong with it
-        for place, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
+        self.captions, self._row_numbers, unknown = [], [], []
+        for turn, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
             captions = captions or []
-            in_turn = (captions[(place + shift) % len(captions)] for shift in range(len(captions)))
+            in_turn = (captions[(turn + shift) % len(captions)] for shift in range(len(captions)))
             known = next((caption for caption in in_turn if caption and tokenizer(caption)["input_ids"]), None)
             if known is None:
-                why = f"no word of its {len(captions)} captions is in the vocabulary"
-                self._leave_out(number, f"{name_row(files, number)} ({self.rows[number]['image_id']}): {why}")
+                where = f"{name_row(files, number, split)} ({self.rows[number]['image_id']})"
+                unknown.append(f"{where}: no word of its {len(captions)} captions is in the vocabulary")
+                logger.warning(
+                    "row left out of evaluations, number %d of %d: %s", len(unknown), len(chosen), unknown[-1]
+                )
             else:
                 self.captions.append(known)
-                self._numbers.append(number)
+                self._row_numbers.append(number)
+        self.unknown = len(unknown)
+        if not self.captions:
+            why = f"; {unknown[0]}, which holds the words of the training captions" if unknown else ""
+            raise BrokenRowError(f"none of the {len(chosen)} rows for evaluation can be used{why}")
+        self._broken: dict[int, str] = {}  # number of a row: what is wrong with its image
 
-    def _leave_out(self, number: int, what: str) -> None:
-        """Logs and counts a row the first time that it turns out to be broken."""
+    def _leave_out(self, number: int, error: BrokenRowError) -> None:
+        """Logs and counts a broken image the first time that it is met."""
+        what = f"{name_row(self.files, number, self.split)}: {error}"
         if not self.max_broken_share:
-            raise BrokenRowError(what)
-        if number in self._left_out:
+            raise BrokenRowError(f"{what}; {MEND}")
+        if number in self._broken:
             return
-        self._left_out[number] = what
-        broken = len(self._left_out)
-        logger.warning("row left out of evaluations, number %d of %d: %s", broken, self.total, what)
-        if broken > math.ceil(self.max_broken_share * self.total):
+        self._broken[number] = what
+        broken, total = len(self._broken), len(self)
+        logger.warning("row left out of evaluations, number %d of %d: %s", broken, total, what)
+        if broken > math.ceil(self.max_broken_share * total) or broken == total:
             raise BrokenRowError(
-                f"{broken} broken rows among the {self.total} of evaluations, more than "
-                f"data.max_broken_share {self.max_broken_share:g} "
-                f"allows; the last: {what}"
+                f"{broken} broken rows among the {total} of evaluations, more than data.max_broken_share "
+                f"{self.max_broken_share:g} allows; the last: {what}"
             )
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._row_numbers)
 
-    def __getitem__(self, place: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> torch.Tensor:
         """The image of a row, (3, S, S) in [-1, 1]."""
-        row = self.rows[self._numbers[place]]
+        row = self.rows[self._row_numbers[index]]
         image = decode_image(row["image"], row["image_id"])
         return scale_pixels(image_pyramid(image, (self.size,), row["bbox"])[0])
 
     def batches(self, size: int) -> Iterator[EvaluationBatch]:
         """Yields the rows whose image can be read, `size` at once, in order."""
         images, indices = [], []
-        for index, number in enumerate(self._numbers):
+        for index, number in enumerate(self._row_numbers):
             try:
                 images.append(self[index])
                 indices.append(index)
             except BrokenRowError as error:
-                self._leave_out(number, f"{name_row(self.files, number)}: {error}")
+                self._leave_out(number, error)
             if images and (len(images) == size or index == len(self) - 1):
                 yield EvaluationBatch(torch.stack(images), [self.captions[i] for i in indices], indices)
                 images, indices = [], []
@@ -383,8 +511,5 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 
 
 def _first_rows(rows: datasets.IterableDataset, count: int, files: Sequence[str]) -> datasets.Dataset:
-    try:
+    with reading("the rows of evaluations", files):
         return datasets.Dataset.from_list(list(rows.take(count)), features=rows.features)
-    except (OSError, pa.ArrowException):
-        check_shards(files)
-        raise

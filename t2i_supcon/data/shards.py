@@ -1,8 +1,10 @@
 """Writes a dataset as Parquet shards in the row schema, resumably, with a dataset card."""
 
+import hashlib
 import io
 import json
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -17,14 +19,17 @@ from huggingface_hub import HfApi
 from PIL import Image
 from tqdm import tqdm
 
-from .archives import fingerprint
+from .archives import decode_text, fingerprint, parse_json
 from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image
 
 logger = logging.getLogger(__name__)
 GROUP = 100  # rows of one Parquet row group
 MANIFEST = "manifest.json"
+SHARDS = "{}-?????-of-?????.parquet"  # of one split: `train-*` would take in those of `train-val`
 WORK = ".work"
+FOREIGN = "was not made by this preparation; give another --output, or move it away"
+MADE_BY = b"t2i_supcon.prepared"  # in a shard's metadata: the digest of the options that made it
 
 
 @dataclass
@@ -68,6 +73,26 @@ def make_row(
     return {"file": file, "wordless": len(captions) - len(worded), **row}
 
 
+def check_label_names(names: list[str], where: str) -> list[str]:
+    """Returns the names of labels, as they are.
+
+    Raises:
+        ValueError: a name that two labels have; `where` begins the message.
+    """
+    for name, count in Counter(names).most_common(1):
+        if count > 1:
+            raise ValueError(f"{where}: {count} labels are called {name!r}; give each a name of its own")
+    return names
+
+
+def log_unnamed(pictures: list[str], used: set[str], what: str) -> None:
+    """Logs how many pictures are left out, since `what` does not name them."""
+    left = [name for name in pictures if name not in used]
+    if left:
+        counts = (len(left), len(pictures))
+        logger.warning("%d of %d images are left out, since %s does not name them: %s, ...", *counts, what, left[0])
+
+
 def row_features(label_names: list[str]) -> datasets.Features:
     """The row schema."""
     return datasets.Features(
@@ -92,7 +117,8 @@ def prepare(
     shard_rows: int = 1000,
 ):
     """Writes the shards, the card and, last, the manifest into `output`; goes on where a killed run
-    stopped, does nothing when all is there.
+    stopped, does nothing when all is there. Every shard says in its metadata which options made
+    it.
 
     Args:
         make_source: reads the source; gets a folder for temporary files.
@@ -104,47 +130,54 @@ def prepare(
         shard_rows: rows of one shard.
 
     Raises:
-        ValueError: `output` holds data made with other options, or is itself a folder to read.
+        ValueError: `output` holds data made with other options or by someone else, or is itself a
+            folder to read.
         BrokenRowError: an image that cannot be decoded, or a box outside of it.
     """
     if shard_rows < 1 or (resize is not None and resize < 1):
         raise ValueError(f"shards of {shard_rows} rows and a shorter side of {resize} px: both need at least 1")
-    options = {key: _described(value, output) for key, value in options.items() if key not in ("output", "push_to_hub")}
+    decisive = {key: value for key, value in options.items() if key not in ("output", "push_to_hub")}
+    options = {key: _described(value, output) for key, value in decisive.items() if value is not None}
+    digest = hashlib.sha1(json.dumps(options, sort_keys=True).encode()).hexdigest()
     manifest, started = output / MANIFEST, output / WORK / "options.json"
     for path in (manifest, started):
-        if path.exists() and (found := json.loads(path.read_text())["options"]) != options:
+        if path.exists() and (found := _read_record(path)["options"]) != options:
             changed = sorted(key for key in found.keys() | options.keys() if found.get(key) != options.get(key))
             raise ValueError(
                 f"{output} was begun with other options ({', '.join(changed)}); give another --output or "
                 "remove the folder"
             )
-    if manifest.exists() and all((output / name).exists() for name in json.loads(manifest.read_text())["shards"]):
+    if not manifest.exists() and not started.exists():
+        _check_unused(output)
+    if manifest.exists() and all(_is_own(output / name, digest) for name in _read_record(manifest)["shards"]):
         shutil.rmtree(output / WORK, ignore_errors=True)  # of a run that was killed at the very end
         return
     started.parent.mkdir(parents=True, exist_ok=True)
-    source = make_source(
-        output / WORK
-    )  # what it leaves there is named by content: until shards are written, other options may follow
+    # what it leaves there is named by content: other options may follow until shards are written
+    source = make_source(output / WORK)
     wordless = sum(row["wordless"] for rows in source.rows.values() for row in rows)
     if wordless:
         logger.warning("%d captions are left out, since they hold no word of ASCII letters or digits", wordless)
     _write_text(started, json.dumps({"options": options}))
-    features = row_features(source.label_names)
-    shards = []
+    schema = row_features(source.label_names).arrow_schema
+    schema = schema.with_metadata({**schema.metadata, MADE_BY: digest})
+    shards = {split: _shard_names(split, -(-len(rows) // shard_rows)) for split, rows in source.rows.items()}
+    names = [name for split in shards for name in shards[split]]
+    foreign = sorted({path.name for path in output.glob("*.parquet")} - set(names))
+    if foreign:
+        raise ValueError(f"{output / foreign[0]} {FOREIGN}")
     for number, (split, rows) in enumerate(source.rows.items()):
         order = np.random.default_rng([seed, number]).permutation(len(rows))
-        count = -(-len(rows) // shard_rows)
         with tqdm(total=len(rows), desc=split, unit="rows") as bar:
-            for shard in range(count):
-                shards.append(f"{split}-{shard:05d}-of-{count:05d}.parquet")
+            for shard, name in enumerate(shards[split]):
                 part = [rows[i] for i in order[shard * shard_rows : (shard + 1) * shard_rows]]
-                if (output / shards[-1]).exists():
+                if _is_own(output / name, digest):
                     bar.update(len(part))
                 else:
-                    _write_shard(output / shards[-1], part, source.read, features, resize, bar)
+                    _write_shard(output / name, part, source.read, schema, resize, bar)
     _write_text(output / "README.md", _card(source, seed, resize))
     sizes = {split: len(rows) for split, rows in source.rows.items()}
-    _write_text(manifest, json.dumps({"options": options, "rows": sizes, "shards": shards}, indent=1))
+    _write_text(manifest, json.dumps({"options": options, "rows": sizes, "shards": names}, indent=1))
     shutil.rmtree(output / WORK)
 
 
@@ -153,14 +186,51 @@ def _described(value: object, output: Path) -> object:
         return [_described(item, output) for item in value]
     if not isinstance(value, Path):
         return value
-    if value.resolve() == output.resolve():
+    path, target = Path(os.path.realpath(value)), Path(os.path.realpath(output))
+    if path == target:
         raise ValueError(f"{output}: it is read and cannot be written to; give another --output")
-    return [value.name, fingerprint(value.resolve(), output.resolve())] if value.exists() else [value.name]
+    return [value.name, fingerprint(path, target)] if value.exists() else [value.name]
+
+
+def _shard_names(split: str, count: int) -> list[str]:
+    return [f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
+
+
+def _read_record(path: Path) -> dict:
+    """What a preparation wrote about itself."""
+    record = parse_json(decode_text(path.read_bytes(), path), path)
+    if not isinstance(record, dict) or not isinstance(record.get("options"), dict):
+        raise ValueError(f"{path}: no preparation wrote this file; give another --output")
+    return record
+
+
+def _check_unused(output: Path) -> None:
+    """Refuses to begin where files lie that would be taken for, or replaced by, those to write."""
+    for path in sorted(output.glob("*.parquet")) + [output / "README.md"]:
+        if path.exists():
+            raise ValueError(f"{path} {FOREIGN}")
+
+
+def _is_own(shard: Path, digest: str) -> bool:
+    """Whether a shard is there and was made with the options of this digest.
+
+    Raises:
+        ValueError: it is there and was not.
+    """
+    if not shard.exists():
+        return False
+    try:
+        made_by = pq.read_schema(shard).metadata.get(MADE_BY)
+    except (OSError, ValueError, AttributeError):  # no Parquet file, or one without any metadata
+        made_by = None
+    if made_by != digest.encode():
+        raise ValueError(f"{shard} {FOREIGN}")
+    return True
 
 
 def _write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
@@ -168,20 +238,19 @@ def _write_shard(
     path: Path,
     rows: list[dict],
     read: Callable[[str], bytes],
-    features: datasets.Features,
+    schema: pa.Schema,
     resize: int | None,
     bar: tqdm,
 ) -> None:
     partial = path.with_name(path.name + ".partial")
-    with pq.ParquetWriter(
-        partial, features.arrow_schema, use_dictionary=False
-    ) as writer:  # which would cost images half the reading speed
+    # a dictionary would cost images half the reading speed
+    with pq.ParquetWriter(partial, schema, use_dictionary=False) as writer:
         for start in range(0, len(rows), GROUP):
             group = []
             for row in rows[start : start + GROUP]:
                 group.append(_with_image(row, read(row["file"]), resize))
                 bar.update()
-            writer.write_table(pa.Table.from_pylist(group, schema=features.arrow_schema))
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
     partial.replace(path)
 
 
@@ -217,7 +286,7 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
         "- config_name: default",
         "  data_files:",
     ]
-    lines += [f"  - {{split: {split}, path: {split}-*.parquet}}" for split in source.rows]
+    lines += [f"  - {{split: {split}, path: {SHARDS.format(split)}}}" for split in source.rows]
     lines += ["---", f"# {source.title}", "", f"- Licence: {source.licence}", f"- Split: {source.split}"]
     for split, rows in source.rows.items():
         free = Counter(row["label"] < 0 for row in rows)[True]
@@ -246,15 +315,15 @@ def push_shards(output: Path, repo: str) -> None:
     Raises:
         ValueError: the Hub cannot be reached or refuses; the folder stays whole.
     """
-    old = [f"{split}-*.parquet" for split in json.loads((output / MANIFEST).read_text())["rows"]]  # what the card reads
+    record = _read_record(output / MANIFEST)
     try:
         HfApi().create_repo(repo, repo_type="dataset", exist_ok=True)
         HfApi().upload_folder(
             repo_id=repo,
             folder_path=output,
             repo_type="dataset",
-            ignore_patterns=[f"{WORK}/*", "*.partial"],
-            delete_patterns=old,
+            allow_patterns=[*record["shards"], "README.md", MANIFEST],
+            delete_patterns=[SHARDS.format(split) for split in record["rows"]],
         )
     except Exception as error:  # offline, refused, misnamed: the Hub's client has a different error for each
         raise ValueError(

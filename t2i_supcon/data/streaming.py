@@ -7,9 +7,8 @@ from typing import Literal
 
 import datasets
 import numpy as np
-import pyarrow as pa
 
-from .loading import check_shards
+from .loading import reading
 from .pairing import Item, own_labels
 
 SHARDS_AT_ONCE = 8
@@ -81,9 +80,6 @@ class StreamedRows:
 
     def _read(self, shard: int, skipped: int) -> Iterator[Item]:
         rows = self.dataset.shard(self.dataset.num_shards, shard)
-        try:
+        with reading("the stream of training rows", self.files):
             for number, row in enumerate(rows.skip(skipped) if skipped else rows, skipped):
                 yield Item((shard, number), own_labels(row[self.column]), {**row, "place": (shard, number)})
-        except (OSError, pa.ArrowException):
-            check_shards(self.files)
-            raise

@@ -2,22 +2,21 @@
 
 import io
 import math
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
 import torch
+from datasets.utils.file_utils import xopen
 from PIL import Image, ImageOps
 from torch import Tensor
 
 T, U = TypeVar("T"), TypeVar("U")
-HOLD_ORIENTATION = {
-    "exif",
-    "Raw profile type exif",
-    "xmp",
-    "XML:com.adobe.xmp",
-}  # PIL's names of what may tell how a picture is held
+# PIL's names of what may tell how a picture is held
+HOLD_ORIENTATION = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+BITS_PER_SAMPLE = 258  # the tag of TIFF
 OVERSIZE = 76 / 64  # AttnGAN resizes to 76/64 of the size it then crops at random
 
 
@@ -37,20 +36,23 @@ def or_error(make: Callable[[T], U], what: T) -> U | BrokenRowError:
 def decode_image(encoded: dict | None, where: str) -> Image.Image:
     """Decodes an undecoded `datasets.Image` value to RGB, upright, transparent pixels on white.
 
+    Its bytes may also lie in a file, in a file inside a zip archive ("zip://a.png::b.zip") or
+    behind a URL. Greys of 12 or 16 bits are scaled to 8.
+
     Raises:
-        BrokenRowError: missing or undecodable bytes; `where` names the row in the message, which
-            also has the file's name if there is one.
+        BrokenRowError: missing or undecodable bytes, or pixels of 32 bits, of which no one knows
+            how bright they are; `where` names the row in the message, which also has the file's
+            name if there is one.
     """
     if encoded is None or (encoded["bytes"] is None and encoded["path"] is None):
         raise BrokenRowError(f"{where}: it has no image")
     try:
-        image = Image.open(io.BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else encoded["path"])
+        image = Image.open(_open(encoded))
         image.load()
         if image.info.keys() & HOLD_ORIENTATION:
             with suppress(Exception):  # from damaged EXIF data, which say nothing about whole pixels
                 ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):  # which PIL would clip to 8 bits
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = _with_8_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -58,6 +60,31 @@ def decode_image(encoded: dict | None, where: str) -> Image.Image:
     except Exception as error:  # PIL's readers of the many formats answer damage with as many kinds of errors
         name = f"image {encoded['path']}" if encoded["path"] else "image"
         raise BrokenRowError(f"{where}: the {name} cannot be decoded ({error})") from error
+
+
+def _open(encoded: dict) -> io.BytesIO:
+    if encoded["bytes"] is not None:
+        return io.BytesIO(encoded["bytes"])
+    path = encoded["path"]
+    if "://" in path:
+        with xopen(path, "rb") as file:
+            return io.BytesIO(file.read())
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError("it is no file but a folder, a pipe or a device")  # a pipe might be waited for for ever
+    with open(path, "rb") as file:
+        return io.BytesIO(file.read())
+
+
+def _with_8_bits(image: Image.Image) -> Image.Image:
+    """Scales greys of more bits, which PIL would clip."""
+    if image.mode.startswith("I;16"):
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if image.format == "TIFF" else 16
+        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # PIL gives 16 bits of these so
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits, of which it is unknown what is white; save it with 8 or 16 bits")
+    return image
 
 
 def crop_to_bbox(image: Image.Image, bbox: list[float]) -> Image.Image:

@@ -5,12 +5,21 @@ import io
 import os
 import subprocess
 import tarfile
+import warnings
 import zipfile
 
 import pytest
 
 from t2i_supcon.data import archives
-from t2i_supcon.data.archives import BrokenArchiveError, Files, check_name, fingerprint
+from t2i_supcon.data.archives import (
+    BrokenArchiveError,
+    Files,
+    check_file,
+    check_name,
+    decode_text,
+    fingerprint,
+    parse_json,
+)
 
 
 def tar(path, *members):
@@ -183,3 +192,81 @@ def test_truncated_archives_are_named(tmp_path):
     (tmp_path / "page.tgz").write_text("<html>")
     with pytest.raises(BrokenArchiveError, match="neither a zip nor a tar"):
         Files(tmp_path / "page.tgz", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Photo 10:30:05.jpg", "a\\b.jpg", "train/a:b.jpg", "..a", "a..b/c"])
+def test_names_that_lead_nowhere_are_admitted(tmp_path, name):
+    assert check_name(name, "x.zip") == name
+    tar(tmp_path / "x.tgz", (tarfile.TarInfo(name), b"hello"))
+    files = Files(tmp_path / "x.tgz", tmp_path / "work")
+    assert files.names == [name] and files.read(name) == b"hello"
+
+
+def test_zip_archives_of_windows_are_read_with_slashes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("photos\\", b"")
+        archive.writestr("photos\\a.jpg", b"hello")
+    files = Files(tmp_path / "x.zip", tmp_path)
+    assert files.names == ["photos/a.jpg"] and files.read("photos/a.jpg") == b"hello"
+    assert files.find_picture("photos\\a.jpg") == files.find_picture("a.jpg") == "photos/a.jpg"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_two_files_of_one_name_are_refused_unless_they_are_the_same(tmp_path, kind):
+    def write(*contents):
+        if kind == "tar":
+            return tar(tmp_path / "x", *((tarfile.TarInfo("a/b.txt"), content) for content in contents))
+        with zipfile.ZipFile(tmp_path / "x", "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zipfile's own word on duplicates
+            for content in contents:
+                archive.writestr("a/b.txt", content)
+        return tmp_path / "x"
+
+    assert Files(write(b"one", b"one"), tmp_path / "work").read("a/b.txt") == b"one"
+    with pytest.raises(BrokenArchiveError, match="x: it holds two different files called a/b.txt"):
+        Files(write(b"one", b"two"), tmp_path / "work")
+
+
+def test_a_name_of_a_file_and_of_a_folder_is_refused(tmp_path):
+    with pytest.raises(BrokenArchiveError, match="a/b is both a file and a folder"):
+        Files(tar(tmp_path / "x.tgz", (tarfile.TarInfo("a"), b""), (tarfile.TarInfo("a/b"), b"")), tmp_path / "work")
+
+
+def test_pipes_and_links_to_themselves_are_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for read in (check_file, fingerprint, lambda path: Files(path, tmp_path / "work")):
+        with pytest.raises(BrokenArchiveError, match="pipe: neither a file nor a folder but a pipe"):
+            read(tmp_path / "pipe")
+        with pytest.raises(FileNotFoundError, match="loop: it is a link that leads nowhere"):
+            read(tmp_path / "loop")
+    assert Files(tmp_path, tmp_path / "work").names == []
+
+
+def test_pictures_are_found_under_the_names_that_lists_have_for_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("p/a.JPG", "p/b.png", "p/c.jpg", "p/c.png", "__MACOSX/p/._a.JPG", "p/._a.JPG", "p/notes.txt"):
+            archive.writestr(name, name)
+    files = Files(tmp_path / "x.zip", tmp_path)
+    assert files.pictures == ["p/a.JPG", "p/b.png", "p/c.jpg", "p/c.png"]
+    found = {
+        listed: files.find_picture(listed) for listed in ("p/a.jpg", "a.jpg", "./p/b.jpg", "c.png", "c.gif", "d.jpg")
+    }
+    assert found == {
+        "p/a.jpg": "p/a.JPG",
+        "a.jpg": "p/a.JPG",
+        "./p/b.jpg": "p/b.png",
+        "c.png": "p/c.png",
+    } | dict.fromkeys(
+        ["c.gif", "d.jpg"]  # of two kinds, and missing
+    )
+
+
+def test_text_and_json_that_cannot_be_read_are_named():
+    assert decode_text(b"\xef\xbb\xbfcaf\xc3\xa9", "t.csv") == "caf\u00e9"
+    with pytest.raises(ValueError, match="^t.csv: it is not in UTF-8 .*save it in UTF-8"):
+        decode_text(b"caf\xe9", "t.csv")
+    assert parse_json('{"a": [1]}', "t.json") == {"a": [1]}
+    for text, message in (("{", "t.json is not JSON "), ("[" * 10**6, "t.json is not JSON .* nested too deeply")):
+        with pytest.raises(ValueError, match=message):
+            parse_json(text, "t.json")

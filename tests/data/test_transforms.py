@@ -1,6 +1,9 @@
 """Images to tensors."""
 
 import io
+import os
+import struct
+import zipfile
 
 import datasets
 import numpy as np
@@ -116,6 +119,45 @@ def test_16_bit_greys_keep_their_brightness():
         Image.fromarray(grey).save(file, kind)
         pixels = np.array(decode_image({"bytes": file.getvalue(), "path": None}, "row"))
         assert np.array_equal(pixels, np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2))
+
+
+def greys_of_12_bits():
+    """A TIFF by hand; PIL writes none."""
+    bits = "".join(f"{value:012b}" for value in np.arange(256) * 16 + 15)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    tags = [(256, 16), (257, 16), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 16), (279, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_wide_greys_of_other_formats_keep_their_brightness():
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    files = {
+        "PGM": b"P5 16 16 65535\n" + grey.astype(">u2").tobytes(),
+        "PGM of 12 bits": b"P5 16 16 4095\n" + (grey // 16).astype(">u2").tobytes(),
+        "TIFF of 12 bits": greys_of_12_bits(),
+    }
+    for name, data in files.items():
+        pixels = np.array(decode_image({"bytes": data, "path": None}, name))
+        assert np.abs(pixels[..., 0].astype(int).ravel() - np.arange(256)).max() <= 1, name
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_greys_of_unknown_brightness_are_refused(kind):
+    file = io.BytesIO()
+    Image.fromarray(np.arange(256, dtype=kind).reshape(16, 16)).save(file, "TIFF")
+    with pytest.raises(BrokenRowError, match="^row 7: the image cannot be decoded .its pixels have 32 bits"):
+        decode_image({"bytes": file.getvalue(), "path": None}, "row 7")
+
+
+def test_images_are_read_out_of_zip_archives_and_never_from_pipes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("a.png", encoded(picture(3)))
+    inside = decode_image({"bytes": None, "path": f"zip://a.png::{tmp_path}/b.zip"}, "row")
+    assert np.array_equal(np.array(inside), np.array(picture(3)))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BrokenRowError, match="^row 7: the image .*/pipe cannot be decoded .it is no file but"):
+        decode_image({"bytes": None, "path": str(tmp_path / "pipe")}, "row 7")
 
 
 def test_broken_image_files_are_named(tmp_path):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import picture
 from huggingface_hub import CommitOperationDelete, HfApi
@@ -385,6 +388,69 @@ def test_mistakes_in_the_official_split_are_named(tmp_path, cub, sides, message)
         prepare_cub(tmp_path, cub, "--split", "official")
 
 
+def test_class_names_of_several_words_and_pictures_of_other_suffixes(tmp_path, cub):
+    """Flowers in the layout of CUB; two files are called otherwise than images.txt says."""
+    names = ["tiger lily", "fire lily", "rose"]
+    files = {name.replace("_Albatross", " lily"): data for name, data in cub["images"].items()}
+    files["CUB_200_2011/classes.txt"] = numbered(names)
+    files["CUB_200_2011/images.txt"] = files["CUB_200_2011/images.txt"].replace(b"_Albatross", b" lily")
+    flowers = [bird.replace("_Albatross", " lily") for bird in BIRDS]
+    for number, suffix in ((0, ".JPG"), (1, ".png")):
+        files[f"CUB_200_2011/images/{flowers[number]}{suffix}"] = files.pop(
+            f"CUB_200_2011/images/{flowers[number]}.jpg"
+        )
+    texts = {name.replace("_Albatross", " lily"): data for name, data in cub["texts"].items()}
+    out = prepare_cub(tmp_path, {**cub, "images": files, "texts": texts}, "--split", "official")
+    rows = load_rows(str(out), "train")
+    assert rows.features["label"].names == names and set(rows["image_id"]) == set(flowers[:7])
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "data", "message"),
+    [
+        ("images", "CUB_200_2011/classes.txt", numbered(["a", "b", "a"]), "2 labels are called 'a'"),
+        ("images", "CUB_200_2011/classes.txt", b"1 caf\xe9\n", "classes.txt: it is not in UTF-8"),
+        ("images", "more/images.txt", b"", "it holds both .*images.txt and more/images.txt"),
+        ("texts", f"more/{BIRDS[2]}.txt", b"another caption\n", f"{BIRDS[2]}.txt of .* differ between "),
+        ("pickles", "more/train/filenames.pickle", b"(lp0\n.", "it holds both birds/train/filenames.pickle and more/"),
+    ],
+)
+def test_what_stands_twice_in_cub_is_named(tmp_path, cub, part, name, data, message):
+    cub[part][name] = data
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        prepare_cub(tmp_path, cub)
+
+
+def test_foreign_files_in_the_output_are_neither_kept_nor_lost(tmp_path, cub):
+    whole = prepare_cub(tmp_path, cub)
+    shard = (whole / "train-00001-of-00003.parquet").read_bytes()
+    whole.rename(tmp_path / "whole")
+    out = tmp_path / "cub"
+    for name, data in (("train-00001-of-00003.parquet", b"PAR1"), ("README.md", b"# mine")):
+        out.mkdir()
+        (out / name).write_bytes(data)
+        with pytest.raises(SystemExit, match=f"^error: .*{name} was not made by this preparation; give another"):
+            prepare_cub(tmp_path, cub)
+        assert [path.name for path in out.iterdir()] == [name] and (out / name).read_bytes() == data
+        shutil.rmtree(out)
+    prepare_cub(tmp_path, cub, "--seed", "5")
+    (out / "train-00001-of-00003.parquet").write_bytes(shard)  # of the same count, made with another seed
+    with pytest.raises(SystemExit, match="train-00001-of-00003.parquet was not made by this preparation"):
+        prepare_cub(tmp_path, cub, "--seed", "5")
+    (out / "manifest.json").write_text('{"name": "a web page"}')
+    with pytest.raises(SystemExit, match="manifest.json: no preparation wrote this file"):
+        prepare_cub(tmp_path, cub, "--seed", "5")
+
+
+@pytest.mark.parametrize("option", ["--images", "--captions", "--output"])
+def test_pipes_and_links_to_themselves_are_one_line(tmp_path, cub, option):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("pipe", "loop"):
+        with pytest.raises(SystemExit, match=f"^error: .*{name}"):
+            prepare_cub(tmp_path, cub, option, str(tmp_path / name))
+
+
 def test_images_in_no_list_are_left_out_and_counted(tmp_path, cub, caplog):
     cub["images"]["CUB_200_2011/images/003.Sooty_Albatross/Extra.jpg"] = jpeg(99)
     cub["pickles"]["birds/train/filenames.pickle"] = python2_pickle(
@@ -536,6 +602,53 @@ def test_lists_of_coco_that_do_not_fit_are_named(tmp_path, coco, change, message
         prepare_coco(tmp_path, coco)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, i: i["annotations"][2].update(area=float("nan")), "annotation 2 has the area nan; it must be"),
+        (lambda c, i: i["annotations"][2].update(area=-1.0), "annotation 2 has the area -1.0; it must be"),
+        (lambda c, i: i["annotations"][2].update(area=float("inf")), "annotation 2 has the area inf; it must be"),
+        (lambda c, i: i["annotations"][2].update(area=10**400), "annotation 2 has the area 1000"),
+        (lambda c, i: i["annotations"][2].update(id=1), "the annotations with the id 1 are 2; give each once"),
+        (lambda c, i: i["annotations"][2].update(id=True), "entry 3 of 'annotations' has no 'id'"),
+        (lambda c, i: c["annotations"][2].update(id=1), "the annotations with the id 1 are 2; give each once"),
+        (lambda c, i: i["categories"][0].update(id=1), "the categories with the id 1 are 2; give each once"),
+        (lambda c, i: i["categories"][0].update(name="dog"), "the categories with the name 'dog' are 2"),
+        (
+            lambda c, i: i.update(categories=[{"id": 18, "name": "cat"}]),
+            "category 18 is 'dog', in the other file 'cat'",
+        ),
+    ],
+)
+def test_values_of_coco_that_decide_wrongly_are_named(tmp_path, coco, change, message):
+    change(coco["annotations/captions_train2014.json"], coco["annotations/instances_train2014.json"])
+    with pytest.raises(SystemExit, match=f"^error: .*_(train|val)2014.json: .*{message}"):
+        prepare_coco(tmp_path, coco)
+
+
+def test_pictures_of_one_name_in_both_parts_of_coco_are_told_apart(tmp_path, coco, caplog):
+    for part in ("train2014", "val2014"):
+        for number, image in enumerate(coco[f"annotations/captions_{part}.json"]["images"]):
+            image["file_name"] = f"{number}.jpg"
+        write_zip(tmp_path / f"{part}.zip", {f"{part}/{i}.JPG": jpeg(i + 10 * (part == "val2014")) for i in range(6)})
+    annotations = write_zip(tmp_path / "a.zip", {name: json.dumps(value) for name, value in coco.items()})
+    command = ["coco", "--annotations", str(annotations), "--output", str(tmp_path / "out"), "--images"]
+    main([*command, str(tmp_path / "val2014.zip"), str(tmp_path / "train2014.zip")])
+    for split, first in (("train", 0), ("test", 10)):
+        rows = load_rows(str(tmp_path / "out"), split)
+        assert {row["image_id"]: row["image"]["bytes"] for row in rows} == {str(i): jpeg(i + first) for i in range(5)}
+    assert "1 of 6 images are left out" in caplog.text and "train2014/5.JPG" in caplog.text
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(SystemExit, match="the image 0.jpg of captions_val2014.json is missing"):
+        main([*command, str(tmp_path / "train2014.zip")])
+    for number, part in enumerate(("train2014", "val2014")):
+        (tmp_path / part / part).mkdir(parents=True)
+        (tmp_path / f"{part}.zip").rename(tmp_path / f"{number}.zip")
+        write_zip(tmp_path / f"{number}.zip", {f"{i}.jpg": jpeg(i) for i in range(5)})
+    with pytest.raises(SystemExit, match="0.jpg of captions_train2014.json may be .*0.zip/0.jpg or .*1.zip/0.jpg"):
+        main([*command, str(tmp_path / "0.zip"), str(tmp_path / "1.zip")])
+
+
 def prepare_folder(folder, rows, *more, table="metadata.jsonl"):
     (folder / "photos").mkdir(exist_ok=True)
     for i in range(10):
@@ -652,6 +765,89 @@ def test_a_column_of_empty_splits_is_none(tmp_path):
         tmp_path, "file_name,caption,label,split\n" + "".join(f"{i}.png,one,a,\n" for i in range(10)), table="t.csv"
     )
     assert "0.1 of the rows drawn at random" in (tmp_path / "own" / "README.md").read_text()
+
+
+def labels_of(*splits):
+    """The label names of each row, by its id."""
+    return {
+        row["image_id"]: [rows.features["label"].names[label] for label in row["labels"]]
+        for rows in splits
+        for row in rows
+    }
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_columns_of_any_name_with_several_labels_in_a_field(tmp_path, kind):
+    table = tmp_path / f"t.{kind}"
+    rows = [
+        {"Picture file": f"{i}.png", "What is seen": f"photo {i} | a photo", "Kind of thing": "10; 9" if i % 2 else "9"}
+        for i in range(10)
+    ]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), table)
+    elif kind == "jsonl":
+        table.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        between = "," if kind == "csv" else "\t"
+        table.write_text("\n".join(between.join(values) for values in [rows[0], *(row.values() for row in rows)]))
+    columns = ["--image-column", "Picture file", "--caption-column", "What is seen", "--label-column", "Kind of thing"]
+    separators = ["--caption-separator", "|", "--label-separator", ";"]
+    (tmp_path / "photos").mkdir()
+    for i in range(11):
+        picture(i).save(tmp_path / "photos" / f"{i}.png")
+    command = ["folder", "--images", str(tmp_path / "photos"), "--table", str(table), "--output", str(tmp_path / "own")]
+    main([*command, *columns, *separators])
+    train, test = (load_rows(str(tmp_path / "own"), split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (9, 1) and train.features["label"].names == ["9", "10"]
+    assert labels_of(train, test) == {f"{i}.png": ["10", "9"] if i % 2 else ["9"] for i in range(10)}
+    captions = {row["image_id"]: row["captions"] for rows in (train, test) for row in rows}
+    assert captions == {f"{i}.png": [f"photo {i}", "a photo"] for i in range(10)}
+    shutil.rmtree(tmp_path / "own")
+    with pytest.raises(SystemExit, match="the column 'file_name' is missing; found 'Picture file', .* --image-column"):
+        main(command)
+    with pytest.raises(SystemExit, match="the column 'kind' is missing; found .* --label-column"):
+        main([*command, *columns[:4], "--label-column", "kind"])
+
+
+def test_a_table_without_labels_prepares_unlabelled_rows(tmp_path, caplog):
+    table = "file_name,text\n" + "".join(f"{i}.png,photo {i}\n" for i in range(9))
+    train, test = prepare_folder(tmp_path, table, table="t.csv")
+    assert (len(train), len(test)) == (8, 1) and train.features["label"].num_classes == 0
+    assert set(train["label"]) == {-1} and "sampling: independent" in caplog.text
+    assert "1 of 10 images are left out" in caplog.text and "9.png" in caplog.text
+
+
+def test_whole_numbers_are_labels_however_they_are_written(tmp_path):
+    rows = photo_rows()
+    for number, row in enumerate(rows):
+        row["label"] = [10, 2, None, 2.0, [10, 2]][number % 5]
+    train, test = prepare_folder(tmp_path, rows)
+    assert train.features["label"].names == ["2", "10"]
+    expected = [["10"], ["2"], [], ["2"], ["10", "2"]]
+    assert {key: sorted(names) for key, names in labels_of(train, test).items()} == {
+        f"{i}.png": expected[i % 5] for i in range(10)
+    }
+    shutil.rmtree(tmp_path / "own")
+    table = "file_name,text,label\n" + "".join(f"{i}.png,photo,{['007', chr(178)][i % 2]}\n" for i in range(10))
+    assert prepare_folder(tmp_path, table, table="t.csv")[0].features["label"].names == [
+        "007",
+        chr(178),
+    ]  # a digit that is no number
+
+
+def test_pictures_of_a_zip_made_on_windows_and_under_other_spellings(tmp_path):
+    names = ["photos\\train\\my train 1.JPG", "photos\\a 10:30:05.png", "photos\\c.jpg"]
+    write_zip(tmp_path / "photos.zip", {name: jpeg(i) for i, name in enumerate(names)})
+    listed = ["train/my train 1.jpg", ".\\a 10:30:05.png", "photos/c.jpg", "c.jpg"]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"file_name": n, "caption": f"of {n}"}) for n in listed))
+    out = tmp_path / "a [1]::b"
+    main(
+        ["folder", "--images", str(tmp_path / "photos.zip"), "--table", str(tmp_path / "t.jsonl"), "--output", str(out)]
+    )
+    rows = [row for split in ("train", "test") for row in load_rows(str(out), split)]
+    found = {row["image_id"]: (row["image"]["bytes"], len(row["captions"])) for row in rows}
+    expected = zip(names, map(jpeg, range(3)), (1, 1, 2))  # two spellings of one picture are one row
+    assert found == {name.replace("\\", "/"): (data, captions) for name, data, captions in expected}
 
 
 @pytest.mark.parametrize("share", ["-0.1", "0", "1", "nan"])

@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -22,54 +24,46 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--truncation", type=float, help="keep the noise within this bound: less variety, cleaner pictures (e.g. 1.0)"
     )
-    parser.add_argument("--output", type=Path, default=Path("grid.png"), help="the labelled grid (default: grid.png)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("grid.png"),
+        help="the labelled grid (default: grid.png); the single pictures go beside it, as grid-1-1.png and so on",
+    )
     parser.add_argument(
         "--attention",
         action="store_true",
         help="also save, per sentence, where its words were read or may change the picture",
     )
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they are stored)")
     options = parser.parse_args(arguments)
 
-    import torch
-    from transformers import pipeline
-
-    import t2i_supcon  # noqa: F401 - registers the models and the pipeline
-    from t2i_supcon.data import encode_prompts, to_pil
-    from t2i_supcon.figures import attention_figure, image_strip, labelled_grid, mask_figure
-
     try:
-        prompts = options.prompt + (
-            [line for line in options.prompts_file.read_text().splitlines() if line.strip()]
-            if options.prompts_file
-            else []
-        )
+        from t2i_supcon.gallery import make_room, read_prompts, save_gallery  # after parsing: they import torch
+        from t2i_supcon.pipeline import load_pipeline
+
+        prompts = options.prompt + (read_prompts(options.prompts_file) if options.prompts_file else [])
         if not prompts:
             raise ValueError("nothing to draw: give --prompt or --prompts-file")
-        given = {
-            "num_images_per_prompt": options.images_per_prompt,
-            "truncation": options.truncation,
-            "output_attentions": options.attention,
-        }
-        draw = pipeline("text-to-image", model=options.model)
-        drawn, saved = [], [options.output]
-        for n, prompt in enumerate(prompts, start=1):
-            inputs = encode_prompts(draw.tokenizer, [prompt]).to(draw.device)
-            output = draw.model.generate(**inputs, **given, generator=torch.Generator().manual_seed(options.seed))
-            images = [to_pil(image) for image in output.images[-1]]
-            drawn.append(image_strip(images))
-            if not options.attention:
-                continue
-            words = [token.removeprefix("▁") for token in draw.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])]
-            if output.attentions:
-                figure = attention_figure(images[0], words, output.attentions[-1][0].float().cpu().numpy())
-            else:
-                figure = mask_figure(images[0], words, [mask[0, 0].float().cpu().numpy() for mask in output.masks])
-            saved.append(options.output.with_name(f"{options.output.stem}-attention-{n}.png"))
-            figure.save(saved[-1])
-        labelled_grid(drawn, prompts).save(options.output)
+        make_room(options.output)
+        draw = load_pipeline(options.model, options.device, options.dtype)
+        together, single = save_gallery(
+            draw,
+            prompts,
+            options.output,
+            options.images_per_prompt,
+            options.seed,
+            options.truncation,
+            options.attention,
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(*saved, sep="\n")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    print(*together, sep="\n")
+    print(f"single pictures: {single[0]} to {single[-1].name}", file=sys.stderr)
 
 
 if __name__ == "__main__":

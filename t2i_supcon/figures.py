@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 MARGIN, FONT_SIZE, MAX_COLUMNS = 8, 13, 8
+BACKGROUND = "#f4f4f4"  # light grey
 LIGHT = (255, 190, 0)  # yellow
 YARDSTICK = "_training_images"
 
@@ -33,7 +34,7 @@ def labelled_grid(
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     cell_width, cell_height = width + MARGIN, height + text_height + 2 * MARGIN
-    grid = Image.new("RGB", (columns * cell_width + MARGIN, rows * cell_height + MARGIN), "#f4f4f4")
+    grid = Image.new("RGB", (columns * cell_width + MARGIN, rows * cell_height + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(grid)
     for i, (image, text) in enumerate(zip(images, wrapped)):
         x, y = MARGIN + i % columns * cell_width, MARGIN + i // columns * cell_height
@@ -42,11 +43,20 @@ def labelled_grid(
     return grid
 
 
-def image_strip(images: list[Image.Image]) -> Image.Image:
-    """Sets images of one size side by side."""
-    strip = Image.new("RGB", (sum(image.width for image in images), images[0].height))
+def image_strip(images: list[Image.Image], gap: int = 0, columns: int | None = None) -> Image.Image:
+    """Sets images of one size side by side.
+
+    Args:
+        images: one or more.
+        gap: pixels of background between them.
+        columns: images in a row; all of them when absent.
+    """
+    columns = min(columns or len(images), len(images))
+    rows = -(-len(images) // columns)
+    width, height = images[0].width + gap, images[0].height + gap
+    strip = Image.new("RGB", (columns * width - gap, rows * height - gap), BACKGROUND)
     for i, image in enumerate(images):
-        strip.paste(image, (i * image.width, 0))
+        strip.paste(image, (i % columns * width, i // columns * height))
     return strip
 
 

@@ -1,4 +1,4 @@
-"""Folders that are complete or absent."""
+"""Folders that are complete or absent, and files that are files."""
 
 import os
 import shutil
@@ -43,3 +43,11 @@ def remove_partial_files(folder: Path, inside: str = "") -> None:
     (a pattern) finds below it."""
     for left in folder.glob(f"{inside}/.partial-*" if inside else ".partial-*"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def check_regular_file(path: Path) -> None:
+    """Raises an OSError unless `path` is a file that can be read to its end: a named pipe, for one,
+    would be waited for."""
+    if not path.is_file():
+        what = "no such file" if not path.exists() else "a folder" if path.is_dir() else "a pipe or device, no file"
+        raise OSError(f"{path}: {what}")

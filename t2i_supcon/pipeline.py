@@ -225,7 +225,7 @@ def check_device(device: torch.device | str | int | None) -> None:
 
 
 def load_pipeline(
-    name: str, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    name: str, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
 ) -> TextToImagePipeline:
     """Loads a pipeline from a folder or the Hub as `transformers.pipeline` does, but answers
     whatever is missing or damaged there in one line.
@@ -233,7 +233,7 @@ def load_pipeline(
     Args:
         name: of a folder or of a repository on the Hub.
         device: an accelerator where there is one, when absent.
-        dtype: of the weights; as stored when absent.
+        dtype: of the weights, such as torch.bfloat16 or "bfloat16"; as stored when absent.
 
     Raises:
         ValueError: see `load_pretrained` and `TextToImagePipeline`.
@@ -241,7 +241,9 @@ def load_pipeline(
     check_device(device)
     model = load_pretrained(name, "model", tuple(gan.composite for gan in GANS.values()))
     tokenizer = load_tokenizer(name, "model")
-    return TextToImagePipeline(model.to(dtype=dtype), tokenizer, device=device, task=TASK)
+    if dtype is not None:
+        model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+    return TextToImagePipeline(model, tokenizer, device=device, task=TASK)
 
 
 PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TextToImagePipeline, pt_model=AutoModel, type="multimodal")

@@ -26,6 +26,17 @@ def test_a_strip_sets_images_side_by_side():
     assert np.array_equal(np.array(image_strip(images)), np.concatenate([np.array(image) for image in images], axis=1))
 
 
+def test_a_strip_may_have_gaps_and_rows():
+    images = [picture(i, 8) for i in range(5)]
+    strip = np.array(image_strip(images, gap=2, columns=3))
+    assert strip.shape == (18, 28, 3)
+    for i, image in enumerate(images):
+        y, x = i // 3 * 10, i % 3 * 10
+        assert np.array_equal(strip[y : y + 8, x : x + 8], np.array(image))
+        strip[y : y + 8, x : x + 8] = 0xF4
+    assert (strip == 0xF4).all()
+
+
 def panel(figure, i, columns, rows, width=192):
     """The i-th panel's pixels, (width, width) grey values, of a figure whose images are enlarged to
     `width`."""

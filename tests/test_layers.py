@@ -15,6 +15,7 @@ ALLOWED = {
     "figures": set(),
     "files": set(),
     "identity": {"data"},
+    "gallery": {"pipeline", "figures", "files", "models", "data"},
     "conversion": {"conversion", "models", "data", "files"},
     "pipeline": {"models", "data", "conversion"},
     "evaluation": {"evaluation", "metrics", "models", "data", "files", "figures"},

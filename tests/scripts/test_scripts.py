@@ -127,10 +127,11 @@ def test_attention_is_saved_beside_the_grid(name, tokenizer, tmp_path):
         name
     ]  # the image and its known words, or its masks of 4, 8 and 16 px
     size = {"attngan": 32, "ssagan": 16}[name]
-    in_grid, in_figure = -(-160 // (2 * size)), -(-160 // size)  # enlargement: the grid's cells hold two images each
+    strip = 2 * size + 1  # a cell of the grid holds two images and a gap
+    in_grid, in_figure = -(-160 // strip), -(-160 // size)  # enlargement
     for i, (figure, n) in enumerate(zip(figures, panels)):
         assert figure.shape[1] == n * (in_figure * size + MARGIN) + MARGIN
-        x = MARGIN + i * (2 * size * in_grid + MARGIN)
+        x = MARGIN + i * (strip * in_grid + MARGIN)
         first = grid[MARGIN:, x:][: size * in_grid : in_grid, : size * in_grid : in_grid]
         assert np.array_equal(
             figure[MARGIN:, MARGIN:][: size * in_figure : in_figure, : size * in_figure : in_figure], first

@@ -1,0 +1,116 @@
+"""Pictures as files: their pixels, names and texts."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_pipeline import pixels, save_model
+
+from t2i_supcon.figures import MARGIN
+from t2i_supcon.gallery import make_room, read_prompts, save_gallery
+from t2i_supcon.pipeline import load_pipeline
+
+PROMPTS = ["a red zebra star", "a blue square"]
+
+
+@pytest.fixture
+def draw(tokenizer, tmp_path):
+    return load_pipeline(str(save_model("attngan", tokenizer, tmp_path / "model")))
+
+
+def test_each_picture_is_a_file_that_says_what_it_was_drawn_from(draw, tmp_path):
+    together, single = save_gallery(draw, PROMPTS, tmp_path / "new" / "out.png", 3, seed=5, truncation=0.9)
+    assert [file.name for file in together] == ["out.png"]
+    assert [file.name for file in single] == [f"out-{p}-{n}.png" for p in (1, 2) for n in (1, 2, 3)]
+    drawn = draw(PROMPTS, num_images_per_prompt=3, seed=5, truncation=0.9)
+    for number, file in enumerate(single):
+        prompt, n = divmod(number, 3)
+        picture = Image.open(file)
+        assert np.array_equal(np.asarray(picture), np.asarray(drawn[prompt][n]))
+        assert picture.text == {
+            "prompt": PROMPTS[prompt],
+            "image": str(n + 1),
+            "model": str(tmp_path / "model"),
+            "seed": "5",
+            "truncation": "0.9",
+        }
+
+
+def test_text_beyond_latin_letters_is_kept(draw, tmp_path):
+    _, (file,) = save_gallery(draw, ["a red звезда ★"], tmp_path / "out.png")
+    assert Image.open(file).text["prompt"] == "a red звезда ★"
+
+
+def test_the_grid_has_gaps_between_pictures_and_brackets_around_words_left_out(draw, tmp_path, monkeypatch):
+    labels = []
+    from t2i_supcon import gallery
+
+    whole = gallery.labelled_grid
+    monkeypatch.setattr(gallery, "labelled_grid", lambda *args: labels.append(args[1]) or whole(*args))
+    (file,), single = save_gallery(draw, PROMPTS, tmp_path / "out.png", 2)
+    assert labels == [["a red [zebra] star", "a blue square"]]
+    grid, enlarged = np.asarray(Image.open(file)), 3  # a strip of 2 * 32 + 1 px reaches 160 px three times as large
+    for i in range(2):
+        x = MARGIN + i * (65 * enlarged + MARGIN)
+        cell = grid[MARGIN:, x:][: 32 * enlarged : enlarged, : 65 * enlarged : enlarged]
+        pictures = pixels(map(Image.open, single[2 * i : 2 * i + 2]))
+        assert np.array_equal(cell[:, :32], pictures[0]) and np.array_equal(cell[:, 33:], pictures[1])
+        assert (cell[:, 32] == 0xF4).all()
+
+
+def test_many_pictures_of_a_prompt_fill_several_rows(draw, tmp_path):
+    (file,), single = save_gallery(draw, PROMPTS[1:], tmp_path / "out.png", 10)
+    assert Image.open(file).width == 8 * 33 - 1 + 2 * MARGIN and len(single) == 10
+
+
+def test_numbers_of_many_prompts_sort_as_text(draw, tmp_path):
+    _, single = save_gallery(draw, PROMPTS[1:] * 10, tmp_path / "out.png")
+    assert [file.name for file in single] == sorted(file.name for file in single)
+
+
+def test_what_cannot_be_drawn_leaves_nothing_behind(draw, tokenizer, tmp_path):
+    galip = load_pipeline(str(save_model("galip", tokenizer, tmp_path / "galip")))
+    for pipeline, prompts, options, message in (
+        (draw, [], {}, "nothing to draw"),
+        (draw, [*PROMPTS, "zebra"], {}, "no word of the prompt 'zebra'"),
+        (draw, PROMPTS, {"num_images_per_prompt": 0}, "num_images_per_prompt is 0"),
+        (draw, PROMPTS, {"num_images_per_prompt": 10**9}, "2 prompts x 1000000000 images are more than"),
+        (draw, PROMPTS, {"truncation": -1}, "truncation is -1"),
+        (draw, PROMPTS, {"seed": -1}, "seed is -1"),
+        (galip, PROMPTS, {"attention": True}, "has no attentions to return"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            save_gallery(pipeline, prompts, tmp_path / "pictures" / "out.png", **options)
+        assert not list((tmp_path).rglob("*.png"))
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, message in (
+        ("grid.jpg", "ends in .png"),
+        ("grid", "ends in .png"),
+        ("folder.png", "folder.png: a folder"),
+        ("pipe.png", "pipe.png: a pipe or device"),
+        ("file/grid.png", "file"),
+        (f"{'x' * 300}/grid.png", "too long"),
+    ):
+        with pytest.raises((ValueError, OSError), match=message):
+            make_room(tmp_path / path)
+    make_room(tmp_path / "some" / "where" / "grid.png")
+    assert not list((tmp_path / "some" / "where").iterdir())
+
+
+def test_prompts_are_read_from_lines_of_a_file(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeffa red star\r\n\n  \nяблоко\na blue one".encode())
+    assert read_prompts(file) == ["a red star", "яблоко", "a blue one"]
+    file.write_bytes(b"a red star\na gr\xfcn one\n")
+    with pytest.raises(ValueError, match=r"prompts.txt: line 2 is not UTF-8 \(byte 0xfc\)"):
+        read_prompts(file)
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (("none", "no such file"), ("", "a folder"), ("pipe", "a pipe or device")):
+        with pytest.raises(OSError, match=message):
+            read_prompts(tmp_path / name)

@@ -15,12 +15,13 @@ from .loading import (
     Rows,
     TrainingRows,
     check_captions,
+    check_known_words,
     evenly_spaced,
     load_rows,
     shard_files,
 )
 from .pairing import BatchSampler, IndexedRows
-from .shards import Source, make_row, prepare, push_shards
+from .shards import FEWEST_HELD_OUT, Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
 from .tokenization import (
     PromptWords,
@@ -44,6 +45,7 @@ __all__ = [
     "BrokenRowError",
     "Collator",
     "Columns",
+    "FEWEST_HELD_OUT",
     "EvaluationBatch",
     "EvaluationRows",
     "IndexedRows",
@@ -54,6 +56,7 @@ __all__ = [
     "TrainingRows",
     "build_tokenizer",
     "check_captions",
+    "check_known_words",
     "decode_image",
     "describe_left_out",
     "encode_prompts",

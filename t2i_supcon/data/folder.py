@@ -10,7 +10,7 @@ import numpy as np
 
 from .archives import Files
 from .columns import sort_label_names
-from .shards import Source, log_unnamed, make_row
+from .shards import FEWEST_HELD_OUT, Source, log_unnamed, make_row
 from .tables import read_table
 
 logger = logging.getLogger(__name__)
@@ -107,8 +107,8 @@ def read_folder(
             "test". Rows of one image become one, with all their captions; images that no row names
             are left out, and counted in the log.
         work: folder for temporary files.
-        test_share: share of the test split, between 0 and 1, where the table has no `split`; one
-            image at least.
+        test_share: share of the test split, between 0 and 1, where the table has no `split`; two
+            images at least.
         seed: of that split.
         columns: what the table calls its columns.
 
@@ -123,7 +123,7 @@ def read_folder(
     named = any(record.split for record in records)
     if named and without:
         raise ValueError(f"{table}: row {without} has no 'split' though others have one")
-    count = min(max(1, round(test_share * len(records))), len(records) - 1)
+    count = min(max(FEWEST_HELD_OUT, round(test_share * len(records))), len(records) - 1)
     held_out = set(np.random.default_rng(seed).permutation(len(records))[:count].tolist())
     label_names = sort_label_names(label for record in records for label in record.labels)
     if not label_names:

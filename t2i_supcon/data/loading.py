@@ -307,9 +307,26 @@ def check_captions(rows: datasets.Dataset, files: Sequence[str] = (), split: str
             raise BrokenRowError(f"{name_row(files, number, split)}: {image_id}: {what}; {MEND}")
 
 
+def check_known_words(
+    rows: datasets.Dataset, tokenizer: PreTrainedTokenizerFast, files: Sequence[str] = (), split: str | None = None
+) -> None:
+    """Refuses rows of whose captions the tokenizer knows no word, as may be in other data than that
+    its vocabulary comes from. Arguments and errors as of `check_captions`."""
+    for number, (image_id, captions) in enumerate(zip(rows["image_id"], rows["captions"])):
+        if captions and _known_caption(captions, 0, tokenizer) is None:
+            what = f"no word of its {len(captions)} captions, such as {captions[0]!r}, is in the vocabulary"
+            raise BrokenRowError(f"{name_row(files, number, split)}: {image_id}: {what}; {MEND}")
+
+
+def _known_caption(captions: Sequence[str | None], first: int, tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """The caption number `first` or else the next one of which the tokenizer knows a word."""
+    in_turn = (captions[(first + shift) % len(captions)] for shift in range(len(captions)))
+    return next((caption for caption in in_turn if caption and tokenizer(caption)["input_ids"]), None)
+
+
 class TrainingRows(torch.utils.data.Dataset):
-    """Rows as training samples: one caption drawn, the image cut and scaled, the same for the same
-    draw whoever asks.
+    """Rows as training samples: one caption drawn (the next one if the tokenizer knows no word of
+    it), the image cut and scaled, the same for the same draw whoever asks.
 
     Args:
         rows: from `load_rows`, with random access; None for rows of a stream, which come whole.
@@ -366,12 +383,13 @@ class TrainingRows(torch.utils.data.Dataset):
         rng = np.random.default_rng([self.seed, draw])
         if not row["captions"]:
             raise BrokenRowError(f"{row['image_id']}: it has no caption")
-        caption = row["captions"][rng.integers(len(row["captions"]))]
-        input_ids = self.tokenizer(caption or "", truncation=self.long_captions == "first")[
-            "input_ids"
-        ]  # a stream's may be null
-        if not input_ids:
-            raise BrokenRowError(f"{row['image_id']}: no word of the caption {caption!r} is in the vocabulary")
+        drawn = int(rng.integers(len(row["captions"])))
+        caption = _known_caption(row["captions"], drawn, self.tokenizer)
+        if caption is None:
+            raise BrokenRowError(
+                f"{row['image_id']}: no word of the caption {row['captions'][drawn]!r} is in the vocabulary"
+            )
+        input_ids = self.tokenizer(caption, truncation=self.long_captions == "first")["input_ids"]
         limit = self.tokenizer.model_max_length
         if len(input_ids) > limit:
             input_ids = [input_ids[i] for i in np.sort(rng.permutation(len(input_ids))[:limit])]
@@ -449,8 +467,7 @@ class EvaluationRows(torch.utils.data.Dataset):
         self.captions, self._row_numbers, unknown = [], [], []
         for turn, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
             captions = captions or []
-            in_turn = (captions[(turn + shift) % len(captions)] for shift in range(len(captions)))
-            known = next((caption for caption in in_turn if caption and tokenizer(caption)["input_ids"]), None)
+            known = _known_caption(captions, turn, tokenizer)
             if known is None:
                 where = f"{name_row(files, number, split)} ({self.rows[number]['image_id']})"
                 unknown.append(f"{where}: no word of its {len(captions)} captions is in the vocabulary")

@@ -24,6 +24,7 @@ from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image
 
 logger = logging.getLogger(__name__)
+FEWEST_HELD_OUT = 2  # rows that an evaluation needs, which tells one image from another
 GROUP = 100  # rows of one Parquet row group
 MANIFEST = "manifest.json"
 SHARDS = "{}-?????-of-?????.parquet"  # of one split: `train-*` would take in those of `train-val`

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import datasets
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from ..data import (
+    FEWEST_HELD_OUT,
     Batches,
     BatchSampler,
     Collator,
@@ -17,11 +19,14 @@ from ..data import (
     StreamedRows,
     TrainingRows,
     check_captions,
+    check_known_words,
     load_rows,
     shard_files,
 )
 from ..identity import content_hash
 from .recipe import Recipe
+
+HOLD_OUT = "without rows of their own for evaluation, hold out a share of the training rows: data.held_out_share=0.1"
 
 
 def load_splits(recipe: Recipe) -> tuple[Rows, Rows]:
@@ -33,28 +38,64 @@ def load_splits(recipe: Recipe) -> tuple[Rows, Rows]:
     """
     data = recipe.data
     columns = Columns(data.image_column, data.caption_column, data.label_column, data.labels_column, data.bbox_column)
-    rows, held_out = (
-        load_rows(data.name, split, data.config, data.revision, columns, data.streaming)
-        for split in (data.train_split, data.test_split)
-    )
+
+    def load(split: str) -> Rows:
+        return load_rows(data.name, split, data.config, data.revision, columns, data.streaming)
+
+    rows = load(data.train_split)
     if recipe.sampling == "pairs" and rows.features["label"].num_classes == 0:
         raise ValueError(
             f"data {data.name!r} has no labels to pair on: name their column in data.label_column, or train "
             "with sampling: independent"
         )
     if not data.streaming and not data.max_broken_share:
-        check_captions(rows, shard_files(data.name, data.train_split))
-    return rows, held_out
+        check_captions(rows, shard_files(data.name, data.train_split), data.train_split)
+    if data.held_out_share is not None:
+        return hold_out(rows, data.held_out_share)
+    try:
+        return rows, load(data.test_split)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; {HOLD_OUT}") from error
+    except ValueError as error:  # what `datasets` raises for a split that is not there
+        raise ValueError(f"{error}; {HOLD_OUT}" if "Unknown split" in str(error) else str(error)) from error
+
+
+def hold_out(rows: datasets.Dataset, share: float) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Rows to train on and a share of them to evaluate on, both in the order of the data. The draw
+    is the same for every recipe, so that phase 2 evaluates on what phase 1 has not seen either.
+
+    Raises:
+        ValueError: too few rows for both.
+    """
+    count = max(FEWEST_HELD_OUT, round(share * len(rows)))
+    if count >= len(rows):
+        raise ValueError(f"data.held_out_share {share:g} of {len(rows)} rows leaves none to train on")
+    order = np.random.default_rng(0).permutation(len(rows))
+    return rows.select(np.sort(order[count:])), rows.select(np.sort(order[:count]))
 
 
 def evaluation_rows(
     recipe: Recipe, rows: Rows, split: str, tokenizer: PreTrainedTokenizerFast, size: int, count: int | None
 ) -> EvaluationRows:
     """`count` rows of a split of the recipe's data, of which as large a share may be broken as it
-    allows; see `EvaluationRows`."""
-    return EvaluationRows(
-        rows, tokenizer, size, count, shard_files(recipe.data.name, split), recipe.data.max_broken_share
-    )
+    allows; see `EvaluationRows`.
+
+    Raises:
+        ValueError: too few rows.
+    """
+    data = recipe.data
+    evaluation = EvaluationRows(rows, tokenizer, size, count, _files(recipe, split), data.max_broken_share, split)
+    if len(evaluation) < FEWEST_HELD_OUT:
+        raise ValueError(
+            f"data {data.name!r}, split {split!r}: {len(evaluation)} row can be evaluated, and "
+            f"{FEWEST_HELD_OUT} are needed; name another data.test_split, or {HOLD_OUT}"
+        )
+    return evaluation
+
+
+def _files(recipe: Recipe, split: str) -> list[str]:
+    """The Parquet files whose rows have the numbers of this split's."""
+    return [] if recipe.data.held_out_share is not None else shard_files(recipe.data.name, split)
 
 
 def batch_maker(
@@ -69,7 +110,9 @@ def batch_maker(
     """What gives the endless batches of one process, from the start (None) or behind a state of
     theirs."""
     data, pairs = recipe.data, recipe.sampling == "pairs"
-    files = shard_files(data.name, data.train_split)
+    files = _files(recipe, data.train_split)
+    if not data.streaming and not data.max_broken_share:
+        check_known_words(rows, tokenizer, files, data.train_split)
     samples = TrainingRows(
         None if data.streaming else rows,
         tokenizer,
@@ -79,6 +122,7 @@ def batch_maker(
         data.flip,
         data.long_captions,
         files,
+        data.train_split,
     )
     single_label = recipe.positives == "label"
     collate = Collator(2 if pairs else 1, None if single_label else rows.features["label"].num_classes)

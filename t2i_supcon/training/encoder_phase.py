@@ -145,19 +145,20 @@ class EncoderPhase:
         return self.accelerator.unwrap_model(self.model)
 
     def evaluate(self) -> dict[str, float]:
-        """Text-to-image retrieval among 100 held-out images."""
+        """Text-to-image retrieval among 100 held-out images, or as many as there are."""
         images, texts = self._embed_held_out()
         return retrieval_recall(texts, images.image_emb)
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """The evaluation in words and numbers."""
+        pool = last.get("pool", 100)
         lines = [
-            "text-to-image retrieval among 100 held-out images",
+            f"text-to-image retrieval among {pool:.0f} held-out images",
             f"{'':12}{'untrained':>10}{'trained':>10}{'chance':>10}",
         ]
         for k in (1, 10):
             name = f"recall@{k}"
-            lines.append(f"{f'R@{k}':12}{first[name]:>10.1%}{last[name]:>10.1%}{k / 100:>10.1%}")
+            lines.append(f"{f'R@{k}':12}{first[name]:>10.1%}{last[name]:>10.1%}{min(k / pool, 1):>10.1%}")
         return "\n".join(lines)
 
     def samples(self) -> tuple[list[Image.Image], list[str]]:

@@ -461,7 +461,7 @@ class GANPhase:
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """The evaluation in words and numbers."""
-        n = len(self.evaluation)
+        n, pool = len(self.evaluation), last.get("pool", 100)
         return "\n".join(
             [
                 f"Frechet distance to {n} held-out images in the features of the frozen image encoder (not "
@@ -469,10 +469,11 @@ class GANPhase:
                 f"  untrained generator {first['frechet_encoder']:10.3f}",
                 f"  trained generator   {last['frechet_encoder']:10.3f}",
                 f"  training images     {last['frechet_encoder_training_images']:10.3f}",
-                "generated image found by its held-out caption among 100 (the same encoder guided the training)",
+                f"generated image found by its held-out caption among {pool:.0f} (the same encoder guided the "
+                "training)",
                 *(
                     f"  R@{k:<3} untrained {first[f'recall@{k}']:6.1%}   trained {last[f'recall@{k}']:6.1%} "
-                    f"  chance {k / 100:.0%}"
+                    f"  chance {min(k / pool, 1):.0%}"
                     for k in (1, 10)
                 ),
             ]

@@ -25,13 +25,16 @@ def preview(
     folder: Path,
 ) -> None:
     """Shows networks, memory, steps, precision, loss terms, and the first batch as a picture with
-    its captions.
+    its captions; reads all images of the evaluations.
 
     Args:
         num_rows: of the training data; None = unknown.
         folder: where the picture goes; nothing else is written.
     """
     micro_batches = list(islice(make_batches(None), accelerator.gradient_accumulation_steps))
+    for held_out in filter(None, (phase.evaluation, getattr(phase, "reference", None))):
+        for _ in held_out.batches(64):  # a broken image would stop the first evaluation
+            pass
     peak = measure_step(phase, micro_batches, accelerator.device)
     if not accelerator.is_main_process:
         return

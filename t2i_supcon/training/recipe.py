@@ -80,6 +80,8 @@ class DataRecipe(CheckedFields):
         config, revision: of a dataset of the Hub.
         train_split, test_split: what the dataset calls its splits; without `streaming` also parts,
             as in "train[:90%]".
+        held_out_share: share of the training rows that evaluations read in place of `test_split`,
+            for data without one; two rows at least. null = none; not with `streaming`.
         image_column, caption_column, label_column, labels_column, bbox_column: what it calls its
             columns, "a.b" for a field inside a column; see `t2i_supcon.data.Columns`. label_column
             null = no labels, or the first of labels_column.
@@ -100,6 +102,7 @@ class DataRecipe(CheckedFields):
     revision: str | None = None
     train_split: str = "train"
     test_split: str = "test"
+    held_out_share: float | None = number(None, 0, 1, above=True, below=True)
     image_column: str = "image"
     caption_column: str = "captions"
     label_column: str | None = "label"
@@ -114,6 +117,13 @@ class DataRecipe(CheckedFields):
     workers: int = number(0, 0, 256)
 
     prefix: ClassVar[str] = "data."
+
+    def check_values(self) -> None:
+        if self.streaming and self.held_out_share is not None:
+            raise ValueError(
+                "data.held_out_share and data.streaming exclude each other: a stream is not divided; name a split for "
+                "evaluation in data.test_split, or set data.streaming to false"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

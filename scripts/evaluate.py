@@ -1,0 +1,63 @@
+"""Judges a model, or a folder of pictures, by networks that took no part in its training.
+
+python scripts/evaluate.py --model runs/ssagan-emoji/model --output runs/ssagan-emoji/evaluation
+python scripts/evaluate.py --images-folder pictures --metrics frechet kid --output pictures-judged
+accelerate launch --multi_gpu scripts/evaluate.py --model NAME --data data/coco \\
+    --features inception-fid --metrics frechet is --images 30000 --captions random --output out
+
+Writes evaluation.json (numbers with their whole protocol), evaluation.md (a table) and
+evaluation.png (a grid of what was judged). Numbers of different protocols do not compare.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    judged = parser.add_mutually_exclusive_group(required=True)
+    judged.add_argument("--model", help="folder of a saved text-to-image model, or its name on the Hub")
+    judged.add_argument("--images-folder", type=Path, help="folder of square PNG files of one size, by any model")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the result")
+    parser.add_argument("--data", default="emoji", help="real pictures and captions, as a recipe's data.name")
+    parser.add_argument("--split", default="test", help="held-out split (default: test)")
+    parser.add_argument("--training-split", default="train", help="training split, the yardstick (default: train)")
+    parser.add_argument(
+        "--features",
+        default="imagenet-lite0",
+        help="imagenet-lite0 (default), inception-fid or inception-fid:FILE, encoder:FOLDER, clip:NAME, vision:NAME",
+    )
+    parser.add_argument("--resize", choices=["torch", "tf1", "clean"], help="of inception-fid (default: torch)")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["frechet", "kid", "label_accuracy"],
+        help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy",
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="pictures to draw (default: one a caption)")
+    parser.add_argument(
+        "--captions", choices=["first", "random", "all"], default="first", help="of each held-out row (default: first)"
+    )
+    parser.add_argument(
+        "--prompts-split", metavar="SPLIT", help="draw the captions of another split, e.g. train (default: --split)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of captions and noise (default: 0)")
+    parser.add_argument("--truncation", type=float, help="keep the noise within this bound")
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
+    parser.add_argument("--save-images", action="store_true", help="also write each picture drawn, with its prompt")
+    options = vars(parser.parse_args(arguments))
+
+    from t2i_supcon.evaluation import run_evaluation, values_table  # after parsing: --help should not wait for torch
+
+    try:
+        found = run_evaluation(**options)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(values_table(found), options["output"], sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

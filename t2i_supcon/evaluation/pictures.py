@@ -1,0 +1,223 @@
+"""The pictures that are judged: drawn by a model as they are needed, or read from a folder."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..data import Rows, decode_image, encode_prompts, image_pyramid, scale_pixels
+from ..models import TextToImageModel, draw_images, sample_noise, seeded_generator
+
+UNLABELLED = -1
+
+
+class Prompt(NamedTuple):
+    """A sentence to draw, and the label of the row it belongs to; negative = unlabelled."""
+
+    caption: str
+    label: int
+
+
+class Pictures(NamedTuple):
+    """Some of the pictures.
+
+    Attributes:
+        numbers: which of all they are.
+        images: (B, 3, S, S) in [-1, 1].
+    """
+
+    numbers: list[int]
+    images: Tensor
+
+
+def choose_prompts(
+    rows: Rows,
+    which: Literal["all", "first", "random"],
+    count: int | None,
+    seed: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> list[Prompt]:
+    """The sentences that pictures are drawn for, in the order of the rows.
+
+    Args:
+        rows: in the row schema, with random access.
+        which: every caption of a row, its first, or one drawn at random.
+        count: how many prompts; they go through the rows again and again, or are evenly spaced
+            where there are more. None takes each once.
+        tokenizer: of the model; captions without a word it knows are left out.
+
+    Raises:
+        ValueError: there is no caption to draw.
+    """
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for captions, label in zip(rows["captions"], rows["label"]):
+        usable = [caption for caption in captions or () if caption and _is_known(caption, tokenizer)]
+        if usable and which != "all":
+            usable = [usable[int(rng.integers(len(usable)))] if which == "random" else usable[0]]
+        prompts += [Prompt(caption, UNLABELLED if label is None else label) for caption in usable]
+    if not prompts:
+        raise ValueError("no row has a caption with a word that the model knows: there is nothing to draw")
+    if count is None:
+        return prompts
+    if count <= len(prompts):
+        return [prompts[i] for i in np.linspace(0, len(prompts) - 1, count).round().astype(int)]
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
+def _is_known(caption: str, tokenizer: PreTrainedTokenizerBase | None) -> bool:
+    return tokenizer is None or bool(tokenizer(caption)["input_ids"])
+
+
+@dataclass
+class DrawnPictures:
+    """Pictures that a model draws of prompts; each depends on the seed and its own number only.
+
+    Args:
+        model, tokenizer: of one repository.
+        prompts: one picture each.
+        seed, truncation: of the noise.
+        save_to: a folder where each is also saved as PNG, with prompt, label and seed in its text.
+    """
+
+    model: TextToImageModel
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Prompt]
+    seed: int = 0
+    truncation: float | None = None
+    save_to: Path | None = None
+
+    @property
+    def image_size(self) -> int:
+        return self.model.config.image_size
+
+    def batches(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
+        """Yields this process's share, every n-th picture, `size` at once."""
+        noises = sample_noise(self.model.config, len(self.prompts), seeded_generator(self.seed), self.truncation)
+        mine = range(index, len(self.prompts), processes)
+        for start in range(0, len(mine), size):
+            numbers = list(mine[start : start + size])
+            encoded = encode_prompts(self.tokenizer, [self.prompts[i].caption for i in numbers]).to(self.model.device)
+            noise, conditioning_noise = (None if one is None else one[numbers] for one in noises)
+            with torch.no_grad():
+                images = draw_images(
+                    self.model.text_encoder,
+                    self.model.generator,
+                    encoded["input_ids"],
+                    encoded["attention_mask"],
+                    noise,
+                    conditioning_noise,
+                ).images[-1]
+            if self.save_to is not None:
+                self._save(numbers, images)
+            yield Pictures(numbers, images)
+
+    def _save(self, numbers: list[int], images: Tensor) -> None:
+        self.save_to.mkdir(parents=True, exist_ok=True)
+        for number, pixels in zip(numbers, to_uint8(images)):
+            text = PngImagePlugin.PngInfo()
+            prompt = self.prompts[number]
+            for key, value in (("prompt", prompt.caption), ("label", str(prompt.label)), ("seed", str(self.seed))):
+                text.add_text(key, value)
+            Image.fromarray(pixels).save(self.save_to / f"{number:06d}.png", pnginfo=text)
+
+
+@dataclass
+class FolderPictures:
+    """The PNG files of a folder, in the order of their names: pictures of any model.
+
+    A file's text may hold `prompt` and `label`, as `DrawnPictures` writes them.
+
+    Args:
+        folder: with pictures of one size.
+
+    Raises:
+        FileNotFoundError: there is no PNG.
+        ValueError: a file that is no picture, or pictures of different sizes; names the file.
+    """
+
+    folder: Path
+    prompts: list[Prompt] = field(init=False)
+    image_size: int = field(init=False)
+
+    def __post_init__(self):
+        self.files = sorted(self.folder.glob("*.png"))
+        if not self.files:
+            raise FileNotFoundError(f"there is no PNG file in {self.folder}")
+        self.prompts, sizes = [], {}
+        for file in self.files:
+            try:
+                with Image.open(file) as image:
+                    sizes.setdefault(image.size, file)
+                    text = getattr(image, "text", {})
+            except OSError as error:
+                raise ValueError(f"{file} cannot be read as a picture ({error})") from error
+            label = text.get("label", "")
+            is_number = label.removeprefix("-").isdigit() and label.isascii()
+            self.prompts.append(Prompt(text.get("prompt", ""), int(label) if is_number else UNLABELLED))
+        if len(sizes) > 1 or (size := next(iter(sizes)))[0] != size[1]:
+            found = ", ".join(f"{w} x {h} ({file.name})" for (w, h), file in list(sizes.items())[:3])
+            raise ValueError(f"the pictures in {self.folder} must be square and of one size; found {found}")
+        self.image_size = size[0]
+
+    def batches(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
+        """Yields this process's share, every n-th picture, `size` at once."""
+        mine = range(index, len(self.files), processes)
+        for start in range(0, len(mine), size):
+            numbers = list(mine[start : start + size])
+            pixels = [np.asarray(Image.open(self.files[i]).convert("RGB")) for i in numbers]
+            yield Pictures(numbers, scale_pixels(torch.from_numpy(np.stack(pixels))))
+
+
+@dataclass
+class RealPictures:
+    """The pictures of rows, cut and reduced as evaluations do: the middle, at one size.
+
+    Args:
+        rows: in the row schema, with random access.
+        image_size: side in pixels.
+    """
+
+    rows: Rows
+    image_size: int
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """An empty sentence and the label of each row."""
+        return [Prompt("", UNLABELLED if label is None else label) for label in self.rows["label"]]
+
+    def batches(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
+        """Yields this process's share, every n-th picture, `size` at once."""
+        mine = range(index, len(self.rows), processes)
+        for start in range(0, len(mine), size):
+            numbers = list(mine[start : start + size])
+            pixels = []
+            for row in (self.rows[i] for i in numbers):
+                image = decode_image(row["image"], row["image_id"])
+                pixels.append(image_pyramid(image, (self.image_size,), row["bbox"])[0])
+            yield Pictures(numbers, scale_pixels(torch.stack(pixels)))
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Pixels (B, S, S, 3) of images (B, 3, S, S) in [-1, 1]."""
+    pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """The coarser group of each label: a JSON mapping of label names to group names.
+
+    Raises:
+        ValueError: it is no such mapping.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not all(isinstance(group, str) for group in content.values()):
+        raise ValueError(f"{path} is no mapping of label names to group names")
+    return content

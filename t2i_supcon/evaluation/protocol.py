@@ -1,0 +1,108 @@
+"""A number together with all that it depends on: what is written to `evaluation.json`."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+FILE = "evaluation.json"
+PACKAGES = ("t2i_supcon", "torch", "transformers", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that must agree before two evaluations are compared.
+
+    Attributes:
+        features: network, sha256 of its weights, input size and resize, as a `FeatureNetwork` says.
+        data: name of the data, as the evaluation was told it.
+        data_hash: of what its rows hold.
+        split: that the real images and the captions come from.
+        real, generated: numbers of images.
+        image_size: side in pixels that both were compared at.
+        captions: "first", "random" or "all" of a row.
+        seed: of captions and noise; None for pictures that came from a folder.
+        truncation: bound of the noise, None without one.
+        settings: of the metrics, by their names.
+    """
+
+    features: Mapping[str, object]
+    data: str
+    data_hash: str
+    split: str
+    real: int
+    generated: int
+    image_size: int
+    captions: str
+    seed: int | None
+    truncation: float | None
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        values: numbers by name, such as "frechet" or "kernel.std".
+        yardstick: the same numbers of real training images in place of generated ones.
+        protocol: how.
+        subject: what was judged: name, kind and hash of the model or folder, and the recipe it was
+            trained by where that is known.
+        made: versions of the packages and the date.
+    """
+
+    values: Mapping[str, float]
+    yardstick: Mapping[str, float]
+    protocol: Protocol
+    subject: Mapping[str, object]
+    made: Mapping[str, object] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Writes JSON; the file is complete or as it was."""
+        partial = path.with_name(f".partial-{path.name}")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Evaluation":
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it holds no evaluation.
+        """
+        path = path / FILE if path.is_dir() else path
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**content, "protocol": Protocol(**content["protocol"])})
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} holds no evaluation of this package ({type(error).__name__}: {error})") from error
+
+
+def made_now() -> dict[str, object]:
+    """Versions of the packages that a number depends on, and the date."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"versions": versions, "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+
+
+def check_comparable(evaluations: Mapping[str, Evaluation]) -> None:
+    """Refuses numbers that were measured in different ways.
+
+    Raises:
+        ValueError: names the first field of the protocol that differs, with both values.
+    """
+    (first_name, first), *others = evaluations.items()
+    for name, other in others:
+        ours, theirs = asdict(first.protocol), asdict(other.protocol)
+        for key in ours:
+            if key in ("data", "seed"):  # data is compared by its hash; seeds are what is averaged over
+                continue
+            if ours[key] != theirs[key]:
+                raise ValueError(
+                    f"{first_name} and {name} cannot be compared: {key} is {ours[key]} in the first and {theirs[key]} "
+                    "in the second; evaluate both in the same way"
+                )

@@ -1,0 +1,205 @@
+"""Evaluations as tables and plots for people: one, or a comparison of many."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from .measures import MEASURES
+from .protocol import Evaluation, check_comparable
+
+GAN_NAMES = {"attngan": "AttnGAN", "dmgan": "DM-GAN", "ssagan": "SSA-GAN", "galip": "GALIP"}
+VARIANTS = {"supcon": "+SCL", "unicl": "+UniCL", "label_ce": "+CE", "nt_xent": "+NT-Xent"}  # by their guidance term
+BASELINE = "baseline"
+# by how much COCO's FID is better than the baseline's, as the abstract of arXiv 2412.03957 reports
+REPORTED = {"attngan": 0.301, "dmgan": 0.273, "ssagan": 0.162, "galip": 0.171}
+
+
+def values_table(evaluation: Evaluation) -> str:
+    """One evaluation as Markdown: each number beside that of real pictures, and the protocol."""
+    protocol, name = evaluation.protocol, evaluation.protocol.features["network"]
+    lines = [f"| metric ({name} features) | judged | real pictures |", "|---|---|---|"]
+    for key, value in evaluation.values.items():
+        real = evaluation.yardstick.get(key)
+        lines.append(f"| {key} | {_number(value)} | {'' if real is None else _number(real)} |")
+    lines += [
+        "",
+        f"{protocol.generated:,} pictures of {protocol.image_size} px ({protocol.captions} captions of {protocol.data} "
+        f"{protocol.split}, seed {protocol.seed}, truncation {protocol.truncation}) against {protocol.real:,} held-out "
+        "real ones. Real pictures: as many training images, and for label_accuracy the held-out ones.",
+        f"Network: {', '.join(f'{key} {value}' for key, value in protocol.features.items())}.",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def variant_of(evaluation: Evaluation) -> tuple[str, str]:
+    """Which GAN an evaluation is of, and by which guidance it was trained.
+
+    Raises:
+        ValueError: it does not say by which recipe the model was trained.
+    """
+    recipe = yaml.safe_load(str(evaluation.subject.get("recipe", "")))
+    if not isinstance(recipe, dict):
+        raise ValueError(
+            f"the evaluation of {evaluation.subject.get('name')} does not say how the model was trained: evaluate the "
+            "model in the folder that the run left, beside its recipe.yaml"
+        )
+    weights = recipe.get("loss_weights") or {}
+    added = [label for term, label in VARIANTS.items() if weights.get(term)]
+    return recipe["model"], " ".join(added) or BASELINE
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One GAN and one way of training it against its baseline.
+
+    Attributes:
+        gan, variant: names.
+        mean, std: of the metric over seeds; std is None of a single one.
+        seeds: how many.
+        improvement, improvement_std: share by which each seed is better than the baseline of the
+            same seed, mean and spread; None without such a baseline.
+    """
+
+    gan: str
+    variant: str
+    mean: float
+    std: float | None
+    seeds: int
+    improvement: float | None = None
+    improvement_std: float | None = None
+
+
+def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[ComparisonRow]:
+    """The paper's kind of table: each GAN without and with the method, and what it gained.
+
+    Args:
+        evaluations: by the name to complain with.
+        metric: a number of theirs, such as "frechet".
+
+    Raises:
+        ValueError: evaluations of different protocols, or without that number.
+    """
+    check_comparable(evaluations)
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for name, evaluation in evaluations.items():
+        if metric not in evaluation.values:
+            raise ValueError(f"{name} has no {metric}; it has {', '.join(evaluation.values)}")
+        recipe = yaml.safe_load(str(evaluation.subject.get("recipe", "")))
+        cell = found.setdefault(variant_of(evaluation), {})
+        seed = recipe["seed"]
+        if seed in cell:
+            raise ValueError(f"{name} is a second evaluation of the same GAN, guidance and seed {seed}")
+        cell[seed] = evaluation.values[metric]
+    sign = 1 if higher_is_better(metric) else -1
+    rows = []
+    for gan, variant in sorted(found, key=lambda pair: (pair[0], pair[1] != BASELINE, pair[1])):
+        values, baseline = found[gan, variant], found.get((gan, BASELINE), {})
+        gains = [
+            sign * (values[seed] - baseline[seed]) / abs(baseline[seed])
+            for seed in values.keys() & baseline.keys()
+            if variant != BASELINE and baseline[seed]
+        ]
+        numbers = list(values.values())
+        rows.append(
+            ComparisonRow(
+                gan,
+                variant,
+                float(np.mean(numbers)),
+                _spread(numbers),
+                len(numbers),
+                float(np.mean(gains)) if gains else None,
+                _spread(gains),
+            )
+        )
+    return rows
+
+
+def _spread(numbers: Sequence[float]) -> float | None:
+    """Standard deviation of a sample; None of fewer than two."""
+    return float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+
+
+def higher_is_better(metric: str) -> bool:
+    """Of a number by its name in an evaluation; what no measure is named after counts as higher."""
+    return MEASURES[metric].higher_is_better if metric in MEASURES else True
+
+
+def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bool = False) -> str:
+    """A comparison as a Markdown table; `reported` adds what the paper reports, named as such."""
+    header = ["GAN", "training", metric, "seeds", "better than its baseline by"]
+    if reported:
+        header.append("reported by the paper (FID, COCO; not measured here)")
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        cells = [
+            GAN_NAMES.get(row.gan, row.gan),
+            row.variant,
+            _with_spread(row.mean, row.std, "{:.4g}"),
+            str(row.seeds),
+            "" if row.improvement is None else _with_spread(row.improvement, row.improvement_std, "{:+.1%}"),
+        ]
+        if reported:
+            known = row.variant == VARIANTS["supcon"] and row.gan in REPORTED
+            cells.append(f"{REPORTED[row.gan]:.1%}" if known else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _with_spread(mean: float, std: float | None, form: str) -> str:
+    return form.format(mean) + ("" if std is None else " ± " + form.format(std).removeprefix("+"))
+
+
+def comparison_csv(rows: Sequence[ComparisonRow]) -> str:
+    """A comparison as CSV."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = list(ComparisonRow.__dataclass_fields__)
+    writer.writerow(names)
+    writer.writerows([getattr(row, name) for name in names] for row in rows)
+    return file.getvalue()
+
+
+def plot_comparison(rows: Sequence[ComparisonRow], metric: str, path: Path) -> None:
+    """A comparison as bars, a group per GAN, the spread over seeds as whiskers."""
+    from matplotlib.figure import Figure  # slow to import
+
+    gans = list(dict.fromkeys(row.gan for row in rows))
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    width = 0.8 / len(variants)
+    figure = Figure(figsize=(1.5 + 1.6 * len(gans), 3.6), layout="constrained")
+    axes = figure.subplots()
+    for i, variant in enumerate(variants):
+        chosen = [row for row in rows if row.variant == variant]
+        places = [gans.index(row.gan) + (i - (len(variants) - 1) / 2) * width for row in chosen]
+        axes.bar(
+            places, [row.mean for row in chosen], width, yerr=[row.std or 0 for row in chosen], capsize=3, label=variant
+        )
+    axes.set_xticks(range(len(gans)), [GAN_NAMES.get(gan, gan) for gan in gans])
+    axes.set_ylabel(f"{metric} ({'higher' if higher_is_better(metric) else 'lower'} is better)")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def compare_files(paths: Sequence[Path], metric: str, output: Path, reported: bool = False) -> str:
+    """Compares evaluations and writes the table and the plot into `output`; returns the table.
+
+    Raises:
+        ValueError, OSError: see `compare` and `Evaluation.load`.
+    """
+    rows = compare({str(path): Evaluation.load(path) for path in paths}, metric)
+    table = comparison_markdown(rows, metric, reported)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "comparison.md").write_text(table + "\n", encoding="utf-8")
+    (output / "comparison.csv").write_text(comparison_csv(rows), encoding="utf-8")
+    plot_comparison(rows, metric, output / "comparison.png")
+    return table

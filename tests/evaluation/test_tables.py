@@ -1,0 +1,104 @@
+"""Tables of evaluations, against numbers worked out by hand."""
+
+import dataclasses
+
+import pytest
+import yaml
+from PIL import Image
+
+from t2i_supcon.evaluation import Evaluation, Protocol, compare, compare_files, values_table
+from t2i_supcon.evaluation.tables import comparison_csv, comparison_markdown
+
+PROTOCOL = Protocol(
+    features={"network": "imagenet-lite0", "sha256": "5793", "input_size": 128, "resize": "torch"},
+    data="emoji",
+    data_hash="abc",
+    split="test",
+    real=1021,
+    generated=1000,
+    image_size=64,
+    captions="first",
+    seed=0,
+    truncation=None,
+    settings={"frechet": {}},
+)
+
+
+def evaluation(gan, weights, seed, frechet, **changes):
+    recipe = {"phase": "gan", "model": gan, "loss_weights": {"d_adv": 1, **weights}, "seed": seed}
+    protocol = dataclasses.replace(PROTOCOL, seed=seed, **changes)
+    subject = {"name": f"{gan}-{seed}", "model_type": gan, "recipe": yaml.safe_dump(recipe)}
+    return Evaluation({"frechet": frechet, "label_accuracy": 0.1 * (seed + 1)}, {"frechet": 117.0}, protocol, subject)
+
+
+def several():
+    return {
+        "a": evaluation("ssagan", {}, 0, 200.0),
+        "b": evaluation("ssagan", {}, 1, 100.0),
+        "c": evaluation("ssagan", {"supcon": 0.1}, 0, 150.0),
+        "d": evaluation("ssagan", {"supcon": 0.1}, 1, 90.0),
+        "e": evaluation("galip", {"supcon": 0.1, "unicl": 0.0}, 0, 50.0),
+    }
+
+
+def test_gains_are_of_each_seed_against_the_baseline_of_the_same():
+    galip, baseline, scl = compare(several(), "frechet")
+    assert (galip.gan, galip.variant, galip.mean, galip.std, galip.improvement) == ("galip", "+SCL", 50.0, None, None)
+    assert (baseline.variant, baseline.mean, baseline.seeds) == ("baseline", 150.0, 2)
+    assert baseline.std == pytest.approx(50 * 2**0.5) and baseline.improvement is None
+    assert scl.improvement == pytest.approx((0.25 + 0.1) / 2)  # (200 - 150) / 200 and (100 - 90) / 100
+    assert scl.improvement_std == pytest.approx(0.15 / 2**0.5)
+    accuracy = compare(several(), "label_accuracy")[-1]
+    assert accuracy.improvement == pytest.approx(0)  # higher is better, and both are equal
+
+
+def test_tables_name_what_is_measured_and_what_is_only_reported():
+    rows = compare(several(), "frechet")
+    table = comparison_markdown(rows, "frechet", reported=True)
+    assert "| SSA-GAN | +SCL | 120 ± 42.43 | 2 | +17.5% ± 10.6% | 16.2% |" in table
+    assert "reported by the paper (FID, COCO; not measured here)" in table and "| SSA-GAN | baseline | 150" in table
+    assert "reported" not in comparison_markdown(rows, "frechet")
+    assert comparison_csv(rows).splitlines()[1] == "galip,+SCL,50.0,,1,,"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"real": 999}, "real is 1021 in the first and 999 in the second"),
+        ({"data_hash": "other"}, "data_hash is abc in the first and other"),
+        ({"features": {"network": "inception-fid"}}, "features is .*imagenet-lite0.* in the first"),
+        ({"truncation": 0.5}, "truncation is None in the first and 0.5"),
+    ],
+)
+def test_other_protocols_are_refused_by_name(change, message):
+    found = several() | {"x": evaluation("dmgan", {}, 0, 1.0, **change)}
+    with pytest.raises(ValueError, match=f"a and x cannot be compared: {message}"):
+        compare(found, "frechet")
+
+
+def test_what_cannot_be_compared_is_named():
+    with pytest.raises(ValueError, match="x is a second evaluation of the same GAN, guidance and seed 0"):
+        compare(several() | {"x": evaluation("galip", {"supcon": 2.0}, 0, 1.0)}, "frechet")
+    with pytest.raises(ValueError, match="a has no kid; it has frechet, label_accuracy"):
+        compare(several(), "kid")
+    unknown = dataclasses.replace(evaluation("galip", {}, 0, 1.0), subject={"name": "mine"})
+    with pytest.raises(ValueError, match="mine does not say how the model was trained"):
+        compare({"x": unknown}, "frechet")
+
+
+def test_files_are_read_and_a_plot_is_made(tmp_path):
+    for name, one in several().items():
+        one.save(tmp_path / f"{name}.json")
+        assert Evaluation.load(tmp_path / f"{name}.json") == one
+    table = compare_files(sorted(tmp_path.glob("*.json")), "frechet", tmp_path / "out")
+    assert (tmp_path / "out" / "comparison.md").read_text() == table + "\n"
+    assert Image.open(tmp_path / "out" / "comparison.png").size > (300, 300)
+    (tmp_path / "a.json").write_text('{"values": {}}')
+    with pytest.raises(ValueError, match="a.json holds no evaluation of this package"):
+        Evaluation.load(tmp_path / "a.json")
+
+
+def test_a_table_of_one_shows_real_pictures_beside_it():
+    table = values_table(several()["a"])
+    assert "| frechet | 200 | 117 |" in table and "| label_accuracy | 0.1 |  |" in table
+    assert "1,000 pictures of 64 px (first captions of emoji test, seed 0, truncation None)" in table

@@ -10,6 +10,8 @@ ALLOWED = {
     "losses": {"losses"},
     "metrics": {"metrics"},
     "metrics/features": {"metrics", "models"},
+    "metrics/space": {"metrics"},
+    "metrics/modules": {"metrics", "evaluation"},
     "models": {"models"},
     "data": {"data"},
     "figures": set(),
@@ -53,6 +55,8 @@ def imported(path):
 
 def layer(path):
     relative = path.relative_to(PACKAGE).with_suffix("").as_posix()
+    if relative.startswith("metrics/") and relative.count("/") == 2:  # one folder per module of `evaluate`
+        return "metrics/modules"
     return relative if relative in ALLOWED else relative.split("/")[0]
 
 

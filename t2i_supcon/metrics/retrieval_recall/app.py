@@ -1,0 +1,10 @@
+"""The web page of this metric: `python app.py`."""
+
+from pathlib import Path
+
+from t2i_supcon.metrics.space import metric_space
+
+demo = metric_space(Path(__file__).parent, columns=("predictions", "references"), numbers={"pool": 100})
+
+if __name__ == "__main__":
+    demo.launch()

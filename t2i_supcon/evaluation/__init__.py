@@ -2,6 +2,7 @@
 
 from .embedding import EmbeddedImages, embed_images, embed_texts
 from .evaluate import evaluate, run_evaluation
+from .judge import LabelAccuracy, LabelClassifier, fit_label_classifier, label_accuracy
 from .measures import MEASURES
 from .pictures import DrawnPictures, FolderPictures, Prompt, choose_prompts
 from .protocol import Evaluation, Protocol
@@ -13,6 +14,8 @@ __all__ = [
     "EmbeddedImages",
     "Evaluation",
     "FolderPictures",
+    "LabelAccuracy",
+    "LabelClassifier",
     "Prompt",
     "Protocol",
     "choose_prompts",
@@ -21,6 +24,8 @@ __all__ = [
     "embed_images",
     "embed_texts",
     "evaluate",
+    "fit_label_classifier",
+    "label_accuracy",
     "run_evaluation",
     "values_table",
 ]

@@ -18,6 +18,7 @@ from .matching import (
     word_matching_loss,
     word_relevance,
 )
+from .pixels import pixel_loss
 from .supcon import positive_mask, supcon_loss
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "matching_aware_gradient_penalty",
     "matching_loss",
     "nt_xent_loss",
+    "pixel_loss",
     "positive_mask",
     "sentence_matching_loss",
     "supcon_loss",

@@ -29,6 +29,8 @@ class DAMSMTextConfig(PreTrainedConfig):
         embedding_dim: width of the word table.
         hidden_size: D, width of word and sentence embeddings, even: half from each direction.
         dropout: on word vectors, in training only.
+        gain: factor on all embeddings. The LSTM's own may be far smaller than the noise of size 1
+            that generators draw beside them.
     """
 
     model_type = "damsm_text"
@@ -38,6 +40,7 @@ class DAMSMTextConfig(PreTrainedConfig):
     embedding_dim: int = 300
     hidden_size: int = 256
     dropout: float = 0.5
+    gain: float = 1.0
 
     def validate_architecture(self):
         if self.hidden_size % 2:
@@ -136,7 +139,8 @@ class DAMSMTextEncoder(GANPreTrainedModel):
             words, batch_first=True, total_length=input_ids.shape[1]
         )  # (B, T, D)
         sentence = last.transpose(0, 1).flatten(1)  # (B, D)
-        return TextEmbeddings(sent_emb=sentence, word_embs=words, attention_mask=attention_mask)
+        gain = self.config.gain
+        return TextEmbeddings(sent_emb=gain * sentence, word_embs=gain * words, attention_mask=attention_mask)
 
 
 class DAMSMImageEncoder(GANPreTrainedModel):

@@ -31,6 +31,7 @@ class StackedConfig(PreTrainedConfig):
         noise_dim: width Z of the noise.
         conditioning_dim: width C of the condition that conditioning augmentation draws around the
             sentence.
+        conditioning_std: factor on the noise of that draw; 0 conditions on the mean itself.
         generator_channels: channels of the features that every stage hands on.
         discriminator_channels: channels of each discriminator's first layer.
         num_residual_blocks: residual blocks of each refining stage.
@@ -45,6 +46,7 @@ class StackedConfig(PreTrainedConfig):
     num_stages: int = 3
     noise_dim: int = 100
     conditioning_dim: int = 100
+    conditioning_std: float = 1.0
     generator_channels: int = 32
     discriminator_channels: int = 64
     num_residual_blocks: int = 2
@@ -159,8 +161,9 @@ class ConditioningAugmentation(nn.Module):
     """Draws the condition from a normal distribution around a projection of the sentence (StackGAN,
     arXiv 1612.03242, section 3.2)."""
 
-    def __init__(self, text_dim: int, conditioning_dim: int):
+    def __init__(self, text_dim: int, conditioning_dim: int, std: float = 1.0):
         super().__init__()
+        self.std = std
         self.project = nn.Linear(text_dim, 4 * conditioning_dim)
 
     def forward(self, sent_emb: Tensor, conditioning_noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -169,7 +172,7 @@ class ConditioningAugmentation(nn.Module):
         mu, logvar = F.glu(self.project(sent_emb), dim=1).chunk(2, dim=1)  # (B, C) each
         if conditioning_noise is None:
             conditioning_noise = torch.randn_like(mu)
-        return mu + conditioning_noise * (logvar / 2).exp(), mu, logvar
+        return mu + self.std * conditioning_noise * (logvar / 2).exp(), mu, logvar
 
 
 class FirstStage(nn.Module):
@@ -228,7 +231,9 @@ class StackedGenerator(StackedModel):
 
     def __init__(self, config: StackedConfig):
         super().__init__(config)
-        self.conditioning = ConditioningAugmentation(config.text_config.hidden_size, config.conditioning_dim)
+        self.conditioning = ConditioningAugmentation(
+            config.text_config.hidden_size, config.conditioning_dim, config.conditioning_std
+        )
         self.first_stage = FirstStage(config)
         self.stages = nn.ModuleList(self.stage_class(config) for _ in range(config.num_stages - 1))
         self.heads = nn.ModuleList(

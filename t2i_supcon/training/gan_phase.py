@@ -25,6 +25,7 @@ from ..losses import (
     hinge_generator_loss,
     kl_loss,
     matching_aware_gradient_penalty,
+    pixel_loss,
 )
 from ..metrics import feature_statistics, frechet_distance, retrieval_recall
 from ..models import (
@@ -330,6 +331,9 @@ class GANPhase:
             terms["g_adv"] = self._generator_loss(self._score(fake, text.sent_emb))
         if "g_kl" in weights:
             terms["g_kl"] = kl_loss(output.mu, output.logvar)
+        if "pixels" in weights:
+            scales = [pixel_loss(*pair) for pair in zip(output.images, batch.images, strict=True)]
+            terms["pixels"] = sum(scales) / len(scales)
         if self.guidance.weights:
             if embeddings is None or policies:  # guidance looks at the images as they are
                 embeddings = self.image_encoder(output.images[-1])

@@ -350,7 +350,7 @@ class GANRecipe(Recipe):
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("d_adv", "d_magp", "g_adv", "g_kl", *GUIDANCE_TERMS)
+        return ("d_adv", "d_magp", "g_adv", "g_kl", "pixels", *GUIDANCE_TERMS)
 
     @classmethod
     def required_terms(cls) -> tuple[str, ...]:

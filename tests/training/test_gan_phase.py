@@ -274,3 +274,29 @@ def test_terms_a_gan_does_not_have_are_refused(encoders):
         make_stacked_phase(encoders, "attngan", loss_weights=WEIGHTS)
     with pytest.raises(ValueError, match="'g_kl', but ssagan has no conditioning augmentation"):
         make_phase(encoders, loss_weights=WEIGHTS | {"g_kl": 1})
+
+
+def test_pixels_are_compared_at_every_scale(encoders, stacked_batch):
+    phase = make_stacked_phase(encoders, "attngan", loss_weights={"d_adv": 1, "g_adv": 1, "pixels": 5}, augmentation=[])
+    torch.manual_seed(2)
+    generated = phase._generate(phase._embed_captions(stacked_batch)).output.images
+    expected = sum((a - b).abs().mean() for a, b in zip(generated, stacked_batch.images)) / 3
+    torch.manual_seed(2)
+    assert_close(phase.train_step(stacked_batch).terms["pixels"], expected.detach())
+
+
+def test_a_conditioning_without_noise_is_the_mean(encoders):
+    config = tiny_config("attngan", encoders.config.text_config.vocab_size)
+    config.conditioning_std = 0.0
+    conditioning = GANS["attngan"].generator(config).conditioning
+    condition, mean, _ = conditioning(torch.randn(3, 8), torch.randn(3, 5))
+    assert torch.equal(condition, mean)
+
+
+def test_the_gain_scales_what_the_text_encoder_says(encoders):
+    ids = torch.tensor([[1, 2, 3]])
+    plain = encoders.text_encoder(ids, torch.ones_like(ids))
+    encoders.text_encoder.config.gain = 4.0
+    louder = encoders.text_encoder(ids, torch.ones_like(ids))
+    assert_close(louder.sent_emb, 4 * plain.sent_emb)
+    assert_close(louder.word_embs, 4 * plain.word_embs)

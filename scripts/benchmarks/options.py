@@ -13,6 +13,7 @@ def positive_int(text: str) -> int:
 
 
 def add_repeats(parser: argparse.ArgumentParser, default: int) -> None:
+    """Adds how often everything is measured."""
     parser.add_argument(
         "--repeats",
         type=positive_int,
@@ -22,15 +23,18 @@ def add_repeats(parser: argparse.ArgumentParser, default: int) -> None:
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds the rows of a batch, by default as described."""
     parser.add_argument("--batch-size", type=positive_int, help=f"rows (default: {default})")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds where to run; see `check_device`."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default: cpu)")
 
 
 def check_device(device: str) -> None:
-    """
+    """Looks whether the device is there.
+
     Raises:
         ValueError: a GPU is asked for and torch sees none.
     """

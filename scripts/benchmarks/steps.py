@@ -3,6 +3,7 @@
 import multiprocessing
 import resource
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,8 +40,8 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Procedure:
-    """How a training step is taken.
+class Setting:
+    """How a training step is taken, and of setting.
 
     Attributes:
         model: a GAN or "damsm".
@@ -63,31 +64,31 @@ class Procedure:
     sizes: Sizes = Sizes()
 
 
-def build_phase(what: Procedure) -> tuple[EncoderPhase | GANPhase, Batch]:
+def build_phase(setting: Setting) -> tuple[EncoderPhase | GANPhase, Batch]:
     """Networks of random weights and one fixed batch, which depend on nothing else.
 
     Raises:
         ValueError: a batch size or a precision that the model refuses.
     """
-    overrides = [f"batch_size={what.batch_size}", f"compile={str(what.compiled).lower()}"]
-    overrides += [*what.sizes.overrides, *(["channels_last=false"] if what.plain else [])]
-    recipe = load_recipe(f"{what.model}-cub-baseline", RECIPES, overrides)
-    accelerator = Accelerator(cpu=what.device == "cpu", mixed_precision=what.precision)
+    overrides = [f"batch_size={setting.batch_size}", f"compile={str(setting.compiled).lower()}"]
+    overrides += [*setting.sizes.overrides, *(["channels_last=false"] if setting.plain else [])]
+    recipe = load_recipe(f"{setting.model}-cub-baseline", RECIPES, overrides)
+    accelerator = Accelerator(cpu=setting.device == "cpu", mixed_precision=setting.precision)
     torch.manual_seed(0)
-    if what.model == "damsm":
+    if setting.model == "damsm":
         model = DAMSMModel(build_model_config(DAMSMConfig, recipe.model_config))
         phase, text_config = EncoderPhase(recipe, accelerator, model), model.config.text_config
     else:
-        pair, config_class = (CLIPPairModel, CLIPPairConfig) if what.model == "galip" else (DAMSMModel, DAMSMConfig)
-        encoders = pair(config_class(**what.sizes.encoder_config))
-        given = ("text_config", "image_config") if what.model == "galip" else ("text_config",)
-        gan, given = GANS[what.model], {key: getattr(encoders.config, key).to_dict() for key in given}
+        pair, config_class = (CLIPPairModel, CLIPPairConfig) if setting.model == "galip" else (DAMSMModel, DAMSMConfig)
+        encoders = pair(config_class(**setting.sizes.encoder_config))
+        given = ("text_config", "image_config") if setting.model == "galip" else ("text_config",)
+        gan, given = GANS[setting.model], {key: getattr(encoders.config, key).to_dict() for key in given}
         config = build_model_config(gan.config, recipe.model_config, **given)
         generator, discriminator = gan.generator(config), gan.discriminator(config)
         phase = GANPhase(recipe, accelerator, generator, discriminator, encoders.text_encoder, encoders.image_encoder)
         text_config = config.text_config
-    batch = fixed_batch(what.batch_size, phase.image_sizes, recipe.data.max_words, text_config.vocab_size)
-    return phase, batch.to(what.device)
+    batch = fixed_batch(setting.batch_size, phase.image_sizes, recipe.data.max_words, text_config.vocab_size)
+    return phase, batch.to(setting.device)
 
 
 def timed_step(
@@ -133,37 +134,36 @@ def time_parts(phase: EncoderPhase | GANPhase, watch: Stopwatch) -> None:
         watch.wrap(phase.ema, "update", "optimisers and average")
 
 
-def serve_steps(pipe: Connection, what: Procedure) -> None:
+def serve_steps(pipe: Connection, setting: Setting) -> None:
     """Takes a step whenever asked, and answers with its seconds; the first answer is the terms of
     the first step and the operations of the second, the last one the peak of memory in bytes."""
-    if what.device == "cpu" and what.keep_memory:
+    if setting.device == "cpu" and setting.keep_memory:
         keep_freed_memory()  # as `train` does
-    if what.plain:
-        plain_operators().__enter__()  # for the life of this process
-    watch = Stopwatch(what.device)
-    try:
-        step = timed_step(*build_phase(what), what.plain, watch)
-    except ValueError as error:
-        pipe.send(error)
-        return
-    torch.manual_seed(1)
-    terms = {name: float(value) for name, value in step().items()}
-    pipe.send((terms, count_operations(step)))
-    while pipe.recv():
-        watch.seconds.clear()
-        started = watch.now()
-        step()
-        total = watch.now() - started
-        pipe.send((total, dict(watch.seconds)))
+    watch = Stopwatch(setting.device)
+    with plain_operators() if setting.plain else nullcontext():
+        try:
+            step = timed_step(*build_phase(setting), setting.plain, watch)
+        except ValueError as error:
+            pipe.send(error)
+            return
+        torch.manual_seed(1)
+        terms = {name: float(value) for name, value in step().items()}
+        pipe.send((terms, count_operations(step)))
+        while pipe.recv():
+            watch.seconds.clear()
+            started = watch.now()
+            step()
+            total = watch.now() - started
+            pipe.send((total, dict(watch.seconds)))
     on_cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    pipe.send(torch.cuda.max_memory_allocated() if what.device == "cuda" else on_cpu)
+    pipe.send(torch.cuda.max_memory_allocated() if setting.device == "cuda" else on_cpu)
 
 
 class StepProcess:
-    """A process that holds one procedure and takes a step whenever it is asked; on its own, so that
-    its peak of memory is its own too.
+    """A process that takes a step whenever it is asked, so that its peak of memory is its own.
 
     Attributes:
+        setting: of its steps.
         terms: of the first step.
         operations: of one step.
         totals: seconds of the steps timed so far.
@@ -173,10 +173,11 @@ class StepProcess:
         ValueError: a batch size or a precision that the model refuses.
     """
 
-    def __init__(self, what: Procedure):
+    def __init__(self, setting: Setting):
+        self.setting = setting
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve_steps, args=(theirs, what), daemon=True)
+        self.process = context.Process(target=serve_steps, args=(theirs, setting), daemon=True)
         self.process.start()
         theirs.close()
         answer = self.pipe.recv()

@@ -4,7 +4,7 @@ import argparse
 from statistics import median
 
 from .options import add_batch_size, add_device, add_repeats, check_device
-from .steps import Procedure, Sizes, StepProcess
+from .steps import Setting, Sizes, StepProcess
 from .timers import peak_rate
 
 HELP = "training steps at the published sizes, beside the papers'; about ten minutes on two CPU cores"
@@ -59,23 +59,17 @@ def run(options: argparse.Namespace, sizes: dict[str, Sizes] | None = None, peak
     for model in options.models or BATCH_SIZES:
         common = {"device": options.device, "sizes": (sizes or {}).get(model, Sizes())}
         rows = options.batch_size or BATCH_SIZES[model]
-        ours = Procedure(model, rows, False, precision=options.mixed_precision, compiled=options.compile, **common)
-        plain = Procedure(model, rows, True, keep_memory=options.keep_memory, **common)
-        compare(StepProcess(plain), StepProcess(ours), plain, ours, options.repeats, peaks)
+        here = Setting(model, rows, False, precision=options.mixed_precision, compiled=options.compile, **common)
+        plain = Setting(model, rows, True, keep_memory=options.keep_memory, **common)
+        compare(StepProcess(plain), StepProcess(here), options.repeats, peaks)
 
 
-def compare(
-    plain: StepProcess,
-    here: StepProcess,
-    plain_procedure: Procedure,
-    procedure: Procedure,
-    repeats: int,
-    peaks: dict[str, float],
-) -> None:
-    """Times both, step by step in turn, and prints the table."""
-    model, rows, both = procedure.model, procedure.batch_size, (plain, here)
+def compare(plain: StepProcess, here: StepProcess, repeats: int, peaks: dict[str, float]) -> None:
+    """Times both, step by step in turn, and prints the table; `peaks` is by precision."""
+    both = (plain, here)
     ratios = [plain.step() / here.step() for _ in range(repeats)]
-    print(f"\n{model}, {rows} rows{'':12}{'plain, s':>12}{'share':>8}{'here, s':>12}{'share':>8}{'ratio':>8}")
+    what = f"{here.setting.model}, {here.setting.batch_size} rows"
+    print(f"\n{what:24}{'plain, s':>12}{'share':>8}{'here, s':>12}{'share':>8}{'ratio':>8}")
     for name in dict.fromkeys(name for process in both for parts in process.parts for name in parts):
         row = [process.part(name) for process in both]
         shares = [seconds / median(process.totals) for seconds, process in zip(row, both)]
@@ -91,8 +85,7 @@ def compare(
         f"  {'10^9 operations (FLOPs)':34}{operations[0] / 1e9:>10.0f}{'':8}"
         f"{operations[1] / 1e9:>12.0f}{'':8}{operations[0] / operations[1]:>8.2f}"
     )
-    precisions = (plain_procedure.precision, procedure.precision)
-    used = [count / total / peaks[kind] for count, total, kind in zip(operations, totals, precisions)]
+    used = [count / total / peaks[process.setting.precision] for count, total, process in zip(operations, totals, both)]
     print(f"  {'share of that peak':34}{used[0]:>10.2f}{'':8}{used[1]:>12.2f}")
     memory = [process.stop() / 2**30 for process in both]
     print(f"  {'peak memory, GiB':34}{memory[0]:>10.2f}{'':8}{memory[1]:>12.2f}{'':8}{memory[0] / memory[1]:>8.2f}")

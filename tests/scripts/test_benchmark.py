@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[2] / "scripts"))  # at the end: names
 import benchmark
 from benchmarks import BENCHMARKS
 from benchmarks.procedures import plain_operators
-from benchmarks.steps import Procedure, Sizes, build_phase, timed_step
+from benchmarks.steps import Setting, Sizes, build_phase, timed_step
 from benchmarks.timers import Stopwatch, count_operations
 
 from t2i_supcon.models import operators
@@ -57,7 +57,7 @@ def test_the_papers_procedure_and_this_package_have_equal_losses(model):
     terms, parts = [], []
     for plain in (True, False):
         watch = Stopwatch("cpu")
-        phase, batch = build_phase(Procedure(model, 4, plain, sizes=sizes(model)))
+        phase, batch = build_phase(Setting(model, 4, plain, sizes=sizes(model)))
         if model == "ssagan":  # of so small a network, lengths are below 1e-8, where each guards its cosine otherwise
             phase.image_encoder.region_head.weight.data.mul_(1e6)
         step = timed_step(phase, batch, plain, watch)

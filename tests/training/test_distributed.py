@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import states_equal, write_dataset
-from distributed_steps import ENCODER_CASES, GAN_CASES, run_all
 from torch.testing import assert_close
+from training.distributed_steps import ENCODER_CASES, GAN_CASES, run_all
 
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 

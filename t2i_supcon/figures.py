@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 MARGIN, FONT_SIZE, MAX_COLUMNS = 8, 13, 8
 BACKGROUND = "#f4f4f4"  # light grey
 LIGHT = (255, 190, 0)  # yellow
-YARDSTICK = "_training_images"
+YARDSTICKS = {"_training_images": "training images", "_held_out_images": "held-out images"}  # by the end of a name
 
 
 def labelled_grid(
@@ -107,8 +107,8 @@ def plot_metrics(log: Path, output: Path) -> None:
     """Plots every loss term and every evaluated number of a run's `metrics.jsonl` over the steps,
     one small plot each.
 
-    A number named like another plus `_training_images` is that one's yardstick: a dashed line in
-    its plot.
+    A number named like another plus an end of `YARDSTICKS` is that one's yardstick: a dashed line
+    in its plot.
     """
     from matplotlib.figure import Figure
 
@@ -118,9 +118,10 @@ def plot_metrics(log: Path, output: Path) -> None:
         for name, value in entry.items():
             if name not in ("step", "rows_per_second"):
                 curves[name].append((entry["step"], value))
-    yardsticks = {
-        name.removesuffix(YARDSTICK): curves.pop(name)[-1][1] for name in list(curves) if name.endswith(YARDSTICK)
-    }
+    yardsticks = {}
+    for end, label in YARDSTICKS.items():
+        for name in [name for name in curves if name.endswith(end)]:
+            yardsticks[name.removesuffix(end)] = (curves.pop(name)[-1][1], label)
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.6 * rows), layout="constrained")
@@ -129,7 +130,8 @@ def plot_metrics(log: Path, output: Path) -> None:
         steps, values = zip(*points)
         axis.plot(steps, values, marker="." if len(points) < 30 else None, linewidth=1)
         if name in yardsticks:
-            axis.axhline(yardsticks[name], linestyle="--", linewidth=1, color="gray", label="training images")
+            value, label = yardsticks[name]
+            axis.axhline(value, linestyle="--", linewidth=1, color="gray", label=label)
             axis.legend(fontsize=7)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)

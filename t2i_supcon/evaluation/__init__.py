@@ -1,9 +1,10 @@
 """Evaluation of encoders and of generated pictures: numbers together with their protocol."""
 
 from .embedding import EmbeddedImages, embed_images, embed_texts
-from .evaluate import evaluate, run_evaluation
+from .evaluate import embed, evaluate, label_groups, run_evaluation
 from .judge import LabelAccuracy, LabelClassifier, fit_label_classifier, label_accuracy
 from .measures import MEASURES
+from .monitor import GeneratorMonitor
 from .pictures import DrawnPictures, FolderPictures, Prompt, choose_prompts
 from .protocol import Evaluation, Protocol
 from .tables import compare, compare_files, values_table
@@ -14,6 +15,7 @@ __all__ = [
     "EmbeddedImages",
     "Evaluation",
     "FolderPictures",
+    "GeneratorMonitor",
     "LabelAccuracy",
     "LabelClassifier",
     "Prompt",
@@ -21,9 +23,11 @@ __all__ = [
     "choose_prompts",
     "compare",
     "compare_files",
+    "embed",
     "embed_images",
     "embed_texts",
     "evaluate",
+    "label_groups",
     "fit_label_classifier",
     "label_accuracy",
     "run_evaluation",

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from torch import Tensor
 from tqdm import tqdm
 
 from ..data import Rows, evenly_spaced, load_rows, to_pil
@@ -21,7 +22,7 @@ from ..identity import content_hash, weights_hash
 from ..metrics import feature_statistics, frechet_bias
 from ..metrics.features import FeatureNetwork, feature_network
 from ..pipeline import load_pipeline
-from .judge import fit_label_classifier
+from .judge import LabelClassifier, fit_label_classifier
 from .measures import MEASURES, Compared, FeatureSet, check_measures
 from .pictures import DrawnPictures, FolderPictures, RealPictures, choose_prompts, read_groups
 from .protocol import FILE, Evaluation, Protocol, made_now
@@ -37,15 +38,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("T2I_SUPCON_CACHE") or Path.home() / ".cache" / "t2i_supcon")
 
 
-def embed(network: FeatureNetwork, pictures: Source, batch_size: int, what: str) -> FeatureSet:
+def embed(
+    network: Callable[[Tensor], tuple[Tensor, Tensor | None]], pictures: Source, batch_size: int, what: str | None
+) -> FeatureSet:
     """Features of all pictures, in their order, shared out over the processes; pictures themselves
-    are not kept."""
+    are not kept.
+
+    Args:
+        network: gives features and logits of images in [-1, 1].
+        what: said beside the progress bar; None shows none.
+    """
     state = PartialState()
     parts, numbers = [], []
     count = len(range(state.process_index, len(pictures.prompts), state.num_processes))
-    with tqdm(total=count, unit="image", desc=what, disable=not state.is_main_process, dynamic_ncols=True) as bar:
+    hidden = what is None or not state.is_main_process
+    with torch.no_grad(), tqdm(total=count, unit="image", desc=what, disable=hidden, dynamic_ncols=True) as bar:
         for batch in pictures.batches(batch_size, state.process_index, state.num_processes):
-            features, logits = network.features_and_logits(batch.images.to(state.device))
+            features, logits = network(batch.images.to(state.device))
             logits = None if logits is None else logits.cpu().numpy()
             parts.append((features.cpu().numpy(), logits))
             numbers += batch.numbers
@@ -71,7 +80,7 @@ def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: 
     if path.exists():
         with np.load(path, allow_pickle=False) as kept:
             return FeatureSet(kept["features"], kept["labels"], kept.get("logits"))
-    found = embed(network, RealPictures(rows, image_size), batch_size, "real pictures")
+    found = embed(network.features_and_logits, RealPictures(rows, image_size), batch_size, "real pictures")
     state = PartialState()
     if state.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +91,17 @@ def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: 
         os.replace(partial, path)
     state.wait_for_everyone()
     return found
+
+
+def fit_classifier(
+    names: Sequence[str], training: FeatureSet, label_names: Sequence[str], groups: Mapping[str, str] | None
+) -> tuple[LabelClassifier | None, dict[int, str] | None]:
+    """The classifier of labels that the named measures need, and the group of each label."""
+    if not any("classifier" in MEASURES[name].needs for name in names):
+        return None, None
+    labelled = training.labels >= 0
+    classifier = fit_label_classifier(training.features[labelled], training.labels[labelled])
+    return classifier, groups and {i: groups[name] for i, name in enumerate(label_names) if name in groups}
 
 
 def evaluate(
@@ -123,13 +143,9 @@ def evaluate(
     check_measures(names, has_labels=bool((labels >= 0).any()), has_logits=network.has_logits)
     real = embed_real(network, held_out, size, hashes[0], batch_size)
     real_training = embed_real(network, training, size, hashes[1], batch_size)
-    judged = embed(network, pictures, batch_size, "pictures")
-    classifier, groups_of_labels = None, None
-    if any("classifier" in MEASURES[name].needs for name in names):
-        labelled = real_training.labels >= 0
-        classifier = fit_label_classifier(real_training.features[labelled], real_training.labels[labelled])
-        label_names = held_out.features["label"].names
-        groups_of_labels = groups and {label: groups[name] for label, name in enumerate(label_names) if name in groups}
+    judged = embed(network.features_and_logits, pictures, batch_size, "pictures")
+    label_names = held_out.features["label"].names
+    classifier, groups_of_labels = fit_classifier(names, real_training, label_names, groups)
     chosen = evenly_spaced(len(real_training.features), len(judged.features))
     as_judged = FeatureSet(
         real_training.features[chosen],
@@ -222,7 +238,7 @@ def run_evaluation(
         described = held_out if prompts_split is None else load_rows(data, prompts_split)
         prompts = choose_prompts(described, captions, images, seed, tokenizer)
         save_to = output / "images" if save_images else None
-        pictures = DrawnPictures(network, tokenizer, prompts, seed, truncation, save_to)
+        pictures = DrawnPictures(network.text_encoder, network.generator, tokenizer, prompts, seed, truncation, save_to)
         subject = subject_of_model(Path(model) if Path(model).is_dir() else None, model, network)
     found = evaluate(
         pictures,

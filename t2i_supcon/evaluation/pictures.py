@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import Rows, decode_image, encode_prompts, image_pyramid, scale_pixels
-from ..models import TextToImageModel, draw_images, sample_noise, seeded_generator
+from ..models import draw_images, sample_noise, seeded_generator
 
 UNLABELLED = -1
 
@@ -81,13 +81,14 @@ class DrawnPictures:
     """Pictures that a model draws of prompts; each depends on the seed and its own number only.
 
     Args:
-        model, tokenizer: of one repository.
+        text_encoder, generator, tokenizer: that belong together, on one device.
         prompts: one picture each.
         seed, truncation: of the noise.
         save_to: a folder where each is also saved as PNG, with prompt, label and seed in its text.
     """
 
-    model: TextToImageModel
+    text_encoder: PreTrainedModel
+    generator: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     prompts: Sequence[Prompt]
     seed: int = 0
@@ -96,20 +97,22 @@ class DrawnPictures:
 
     @property
     def image_size(self) -> int:
-        return self.model.config.image_size
+        return self.generator.config.image_size
 
     def batches(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
         """Yields this process's share, every n-th picture, `size` at once."""
-        noises = sample_noise(self.model.config, len(self.prompts), seeded_generator(self.seed), self.truncation)
+        noises = sample_noise(self.generator.config, len(self.prompts), seeded_generator(self.seed), self.truncation)
         mine = range(index, len(self.prompts), processes)
         for start in range(0, len(mine), size):
             numbers = list(mine[start : start + size])
-            encoded = encode_prompts(self.tokenizer, [self.prompts[i].caption for i in numbers]).to(self.model.device)
+            encoded = encode_prompts(self.tokenizer, [self.prompts[i].caption for i in numbers]).to(
+                self.text_encoder.device
+            )
             noise, conditioning_noise = (None if one is None else one[numbers] for one in noises)
             with torch.no_grad():
                 images = draw_images(
-                    self.model.text_encoder,
-                    self.model.generator,
+                    self.text_encoder,
+                    self.generator,
                     encoded["input_ids"],
                     encoded["attention_mask"],
                     noise,

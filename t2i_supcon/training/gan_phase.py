@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..conversion import load_encoders
 from ..data import Batch, EvaluationRows, encode_prompts, evenly_spaced, save_tokenizer, to_pil
-from ..evaluation import embed_images, embed_texts
+from ..evaluation import DrawnPictures, GeneratorMonitor, Prompt, embed, embed_images, embed_texts, label_groups
+from ..evaluation.pictures import UNLABELLED
 from ..identity import weights_hash
 from ..losses import (
     bce_discriminator_loss,
@@ -105,6 +106,7 @@ class GANPhase:
         reference: some training rows, whose distance to the held-out ones is the yardstick of the
             generator's.
         num_classes: of the training rows' labels.
+        monitor: who judges generated images beside the image encoder.
 
     Raises:
         ValueError: the gradient penalty under fp16 or at several scales, or a weight of `g_kl` for
@@ -123,6 +125,7 @@ class GANPhase:
         evaluation: EvaluationRows | None = None,
         reference: EvaluationRows | None = None,
         num_classes: int | None = None,
+        monitor: GeneratorMonitor | None = None,
     ):
         if accelerator.mixed_precision == "fp16" and "d_magp" in recipe.loss_weights:
             raise ValueError(
@@ -143,6 +146,7 @@ class GANPhase:
         self.accelerator = accelerator
         self.tokenizer = tokenizer
         self.evaluation = evaluation
+        self.monitor = monitor
         self.reference = reference
         self.discriminator_loss, self.generator_loss = ADVERSARIAL[discriminator.adversarial]
         self.step = 0
@@ -211,6 +215,18 @@ class GANPhase:
         generator, discriminator = gan.generator(config), gan.discriminator(config)
         if discriminator.reads_image_features:
             generator.copy_vision_tower(encoders.image_encoder)
+        monitor = None
+        if recipe.evaluation.features is not None:
+            monitor = GeneratorMonitor(
+                recipe.evaluation.features,
+                recipe.evaluation.metrics,
+                recipe.evaluation.images,
+                evaluation.rows,
+                reference.rows,
+                tokenizer,
+                size,
+                label_groups(data.name),
+            )
         return cls(
             recipe,
             accelerator,
@@ -222,6 +238,7 @@ class GANPhase:
             evaluation,
             reference,
             rows.features["label"].num_classes,
+            monitor,
         )
 
     def train_step(self, *micro_batches: Batch) -> StepResult:
@@ -448,24 +465,22 @@ class GANPhase:
             texts = embed_texts(self.text_encoder, self.tokenizer, captions, device)
             self._targets = {"held_out": held_out, "texts": texts, "yardstick": frechet_distance(training, held_out)}
             self._targets["captions"] = captions
-        captions = self._targets["captions"]
-        noises = sample_noise(self.config, len(captions), seeded_generator(0))
-        parts = []
-        for start in range(0, len(captions), 64):
-            rows = slice(start, start + 64)
-            images = self.draw(captions[rows], *(None if noise is None else noise[rows] for noise in noises))
-            with torch.no_grad():
-                parts.append(self.image_encoder(images).image_emb.float().cpu())
-        generated = torch.cat(parts)
+        prompts = [Prompt(caption, UNLABELLED) for caption in self._targets["captions"]]
+        networks = self.text_encoder, self.trained_generator
+        pictures = DrawnPictures(*networks, self.tokenizer, prompts, seed=0)
+        generated = embed(lambda images: (self.image_encoder(images).image_emb.float(), None), pictures, 64, None)
+        judged = {} if self.monitor is None else self.monitor.measure(*networks)
         return {
-            "frechet_encoder": frechet_distance(feature_statistics(generated.numpy()), self._targets["held_out"]),
+            "frechet_encoder": frechet_distance(feature_statistics(generated.features), self._targets["held_out"]),
             "frechet_encoder_training_images": self._targets["yardstick"],
-            **retrieval_recall(self._targets["texts"], generated),
+            **retrieval_recall(self._targets["texts"], generated.features),
+            **judged,
         }
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """The evaluation in words and numbers."""
         n, pool = len(self.evaluation), last.get("pool", 100)
+        judged = [] if self.monitor is None else self.monitor.report(first, last)
         return "\n".join(
             [
                 f"Frechet distance to {n} held-out images in the features of the frozen image encoder (not "
@@ -480,6 +495,7 @@ class GANPhase:
                     f"  chance {min(k / pool, 1):.0%}"
                     for k in (1, 10)
                 ),
+                *judged,
             ]
         )
 

@@ -220,8 +220,8 @@ class Run:
         if self.accelerator.is_main_process and self.step > 0 and self._comes_at(self.recipe.sample_every):
             self.log.picture(self.step, labelled_grid(*self.phase.samples()))
         if self._comes_at(self.recipe.eval_every):
+            numbers = self.phase.evaluate()
             if self.accelerator.is_main_process:
-                numbers = self.phase.evaluate()
                 self.log.write(self.step, {f"{EVALUATION}{name}": value for name, value in numbers.items()})
                 self._keep_best(numbers)
             self.accelerator.wait_for_everyone()

@@ -68,7 +68,8 @@ class Phase(Protocol):
         """
 
     def evaluate(self) -> dict[str, float]:
-        """Numbers on held-out rows, by the names in the recipe's `metrics()`."""
+        """Numbers on held-out rows, by the names in the recipe's `metrics()` and others; called in
+        all processes."""
 
     def report(self, first: dict[str, float], last: dict[str, float]) -> str:
         """Two evaluations in words, to print."""

@@ -17,6 +17,7 @@ from huggingface_hub.dataclasses import type_validator
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from ..evaluation.measures import MEASURES
 from .guidance import TERMS as GUIDANCE_TERMS
 from .recipe_files import find_recipe, hint, merge_recipes, read_with_bases, read_yaml, shortened
 
@@ -124,6 +125,31 @@ class DataRecipe(CheckedFields):
                 "data.held_out_share and data.streaming exclude each other: a stream is not divided; name a split for "
                 "evaluation in data.test_split, or set data.streaming to false"
             )
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe(CheckedFields):
+    """How phase 2 judges generated images beside the encoder that guides them.
+
+    Args:
+        features: a feature network that took no part in the training, such as "imagenet-lite0"; see
+            `t2i_supcon.metrics.features`. null = none.
+        images: pictures drawn for each evaluation.
+        metrics: what is measured in these features; see `t2i_supcon.evaluation.MEASURES`.
+    """
+
+    features: str | None = None
+    images: int = number(1000, 2, 10**6)
+    metrics: list[str] = field(default_factory=lambda: ["frechet"])
+
+    prefix: ClassVar[str] = "evaluation."
+
+    def check_values(self) -> None:
+        for name in self.metrics:
+            if name not in MEASURES:
+                raise ValueError(
+                    f"evaluation.metrics names {name!r}; known are {', '.join(MEASURES)}{hint(name, MEASURES)}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,9 +272,8 @@ class Recipe(CheckedFields):
         """Names of the terms without which there is no training."""
         return ()
 
-    @classmethod
-    def metrics(cls) -> dict[str, Callable[[float, float], bool]]:
-        """Names of the numbers this phase evaluates, and whether a first one is better than a
+    def metrics(self) -> dict[str, Callable[[float, float], bool]]:
+        """Names of the numbers this recipe evaluates, and whether a first one is better than a
         second one."""
         return {"recall@1": operator.gt, "recall@10": operator.gt}
 
@@ -327,6 +352,7 @@ class GANRecipe(Recipe):
             live one is.
         wrong_captions: a row's wrong caption is the next row's in the batch of all processes; the
             last row has none ("next") or the first row's ("rotated", as GALIP's authors did).
+        evaluation: who else judges the generated images; see the table of its fields.
         augmentation: differentiable augmentations of what the discriminator sees.
     """
 
@@ -339,6 +365,7 @@ class GANRecipe(Recipe):
     ema_decay: float | None = number(None, 0, 1, below=True)
     wrong_captions: Literal["next", "rotated"] = "next"
     augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)
+    evaluation: EvaluationRecipe = EvaluationRecipe()
     best_metric: str | None = "frechet_encoder"
 
     def check_values(self) -> None:
@@ -356,9 +383,10 @@ class GANRecipe(Recipe):
     def required_terms(cls) -> tuple[str, ...]:
         return ("d_adv",)
 
-    @classmethod
-    def metrics(cls) -> dict[str, Callable[[float, float], bool]]:
-        return {"frechet_encoder": operator.lt, **super().metrics()}
+    def metrics(self) -> dict[str, Callable[[float, float], bool]]:
+        judged = self.evaluation.metrics if self.evaluation.features is not None else ()
+        named = {name: operator.gt if MEASURES[name].higher_is_better else operator.lt for name in judged}
+        return {"frechet_encoder": operator.lt, **super().metrics(), **named}
 
 
 PHASES = {"encoders": EncoderRecipe, "gan": GANRecipe}
@@ -460,10 +488,11 @@ def _build(cls, values: dict, prefix: str = ""):
     converted = {}
     for key, value in values.items():
         declared = fields[key].type
-        if declared in (DataRecipe, dict, dict[str, float]) and not isinstance(value, dict):
+        nested = declared in (DataRecipe, EvaluationRecipe)
+        if (nested or declared in (dict, dict[str, float])) and not isinstance(value, dict):
             raise ValueError(f"{prefix}{key} is {shortened(value)}; it must be a mapping")
-        if declared is DataRecipe:
-            value = _build(DataRecipe, value, "data.")
+        if nested:
+            value = _build(declared, value, declared.prefix)
         elif declared in (float, float | None):
             value = _number(value)
         elif declared == dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from t2i_supcon.training.recipe import DataRecipe, EncoderRecipe, GANRecipe, Recipe
+from t2i_supcon.training.recipe import DataRecipe, EncoderRecipe, EvaluationRecipe, GANRecipe, Recipe
 
 ROOT = Path(__file__).parents[2]
 READMES = sorted(path for path in ROOT.rglob("README.md") if ".venv" not in path.parts and "runs" not in path.parts)
@@ -27,7 +27,7 @@ def shown_default(field):
     if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
         return "(needed)"
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    if isinstance(default, DataRecipe):
+    if isinstance(default, (DataRecipe, EvaluationRecipe)):
         return "(below)"
     if default is None or isinstance(default, bool):
         return {None: "null", True: "true", False: "false"}[default]
@@ -49,7 +49,8 @@ def recipe_table(recipe_class, prefix=""):
 
 
 @pytest.mark.parametrize(
-    ("recipe_class", "prefix"), [(Recipe, ""), (EncoderRecipe, ""), (GANRecipe, ""), (DataRecipe, "data.")]
+    ("recipe_class", "prefix"),
+    [(Recipe, ""), (EncoderRecipe, ""), (GANRecipe, ""), (DataRecipe, "data."), (EvaluationRecipe, "evaluation.")],
 )
 def test_the_tables_of_recipe_fields_are_those_of_the_dataclasses(recipe_class, prefix):
     described = {name for names, _ in described_fields(recipe_class) for name in names}

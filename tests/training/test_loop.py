@@ -443,6 +443,19 @@ def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, capsys, m
     assert states_equal(dict(saved), dict(ema))
 
 
+def test_a_network_that_took_no_part_judges_and_chooses_the_best(tiny_data, phase1, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("T2I_SUPCON_CACHE", str(tmp_path / "cache"))
+    judge = {"features": f"encoder:{phase1 / 'model'}", "images": 20, "metrics": ["frechet", "kid"]}
+    recipe = gan_recipe(tiny_data, phase1 / "model", evaluation=judge, best_metric="kid")
+    train(recipe, tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "20 pictures of held-out captions in encoder features, which took no part" in printed
+    values = {e["step"]: e["eval/kid"] for e in entries(tmp_path / "run") if "eval/kid" in e}
+    assert sorted(values) == [0, 4, 7] and "eval/frechet_training_images" in entries(tmp_path / "run")[-1]
+    best = min((4, 7), key=values.get)
+    assert f"{tmp_path / 'run' / 'best'} (step {best}: kid {values[best]:.4g})" in printed
+
+
 def test_looking_at_a_run_does_not_change_it(tiny_data, phase1, tmp_path):
     seldom = gan_recipe(tiny_data, phase1 / "model", best_metric=None, sample_every=99, eval_every=99, log_every=99)
     train(seldom, tmp_path / "seldom")

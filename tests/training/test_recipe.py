@@ -11,7 +11,13 @@ import yaml
 from t2i_supcon.models import GANS
 from t2i_supcon.training import EncoderRecipe, GANRecipe, load_recipe
 from t2i_supcon.training.encoder_phase import ENCODERS
-from t2i_supcon.training.recipe import DataRecipe, build_model_config, parse_recipe, recipe_values
+from t2i_supcon.training.recipe import (
+    DataRecipe,
+    EvaluationRecipe,
+    build_model_config,
+    parse_recipe,
+    recipe_values,
+)
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "scripts" / "recipes"
@@ -112,6 +118,10 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("data.workers=100000", "data.workers is 100,000; it must be at least 0 and at most 256"),
         ("data.max_broken_share=1", "data.max_broken_share is 1.0; it must be at least 0 and below 1"),
         ("batch_size=1000000000000", "batch_size is 1,000,000,000,000; it must be at least 1 and at most 65,536"),
+        ("evaluation.metrics=[fid]", "evaluation.metrics names 'fid'; known are frechet"),
+        ("evaluation.images=1", "evaluation.images is 1; it must be at least 2"),
+        ("evaluation=imagenet-lite0", "evaluation is imagenet-lite0; it must be a mapping"),
+        ("best_metric=kid", "best_metric is 'kid', but phase 'gan' evaluates frechet_encoder"),
         ("steps=010", "'steps' expected int, got str"),
         ("steps=1:30", "'steps' expected int, got str"),
         ("loss_weights.d_adv=null", "loss_weights lacks 'd_adv', without which phase 'gan' trains nothing"),
@@ -203,10 +213,10 @@ def test_architecture_mistakes_are_named(values, message):
 
 def test_every_field_is_read_somewhere():
     source = "\n".join(path.read_text() for path in (ROOT / "t2i_supcon" / "training").glob("*.py"))
-    for recipe_class in (EncoderRecipe, GANRecipe, DataRecipe):
+    for recipe_class in (EncoderRecipe, GANRecipe, DataRecipe, EvaluationRecipe):
         for field in dataclasses.fields(recipe_class):
             if field.name != "phase":
-                assert re.search(rf"(recipe|data)\.{field.name}\b", source), f"nothing reads {field.name}"
+                assert re.search(rf"(recipe|data|evaluation)\.{field.name}\b", source), f"nothing reads {field.name}"
 
 
 def test_shipped_recipes_are_yaml_mappings_with_a_first_line_that_says_what_they_are():

@@ -1,0 +1,90 @@
+"""Judging a generator while it trains, by a network that takes no part in it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from accelerate import PartialState
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data import Rows, evenly_spaced
+from ..figures import YARDSTICKS
+from ..identity import content_hash
+from ..metrics.features import feature_network
+from .evaluate import embed, embed_real, fit_classifier
+from .measures import MEASURES, Compared, FeatureSet, check_measures
+from .pictures import DrawnPictures, choose_prompts
+
+
+class GeneratorMonitor:
+    """Measures the pictures of a generator, always of the same captions and noise.
+
+    Several processes draw a share of the pictures each, and all find the same numbers. No random
+    state but its own is touched.
+
+    Args:
+        features: a feature network, by name.
+        names: of `MEASURES`.
+        images: how many pictures are drawn; the first captions of held-out rows, evenly spaced.
+        held_out, training: rows with random access.
+        tokenizer: of the text encoder.
+        image_size: side of the pictures in pixels.
+        groups: the coarser group of each label name, for `label_accuracy`.
+
+    Raises:
+        ValueError, OSError: something that cannot be measured, or weights that are not there.
+    """
+
+    def __init__(
+        self,
+        features: str,
+        names: Sequence[str],
+        images: int,
+        held_out: Rows,
+        training: Rows,
+        tokenizer: PreTrainedTokenizerBase,
+        image_size: int,
+        groups: Mapping[str, str] | None = None,
+    ):
+        device = PartialState().device
+        self.names = names
+        self.network = feature_network(features).to(device)
+        self.tokenizer = tokenizer
+        self.prompts = choose_prompts(held_out, "first", images, 0, tokenizer)
+        has_labels = any(prompt.label >= 0 for prompt in self.prompts)
+        check_measures(names, has_labels, self.network.has_logits)
+        hashes = content_hash(held_out), content_hash(training)
+        self.real = embed_real(self.network, held_out, image_size, hashes[0], batch_size=64)
+        self.training = embed_real(self.network, training, image_size, hashes[1], batch_size=64)
+        self.classifier, self.groups = fit_classifier(names, self.training, held_out.features["label"].names, groups)
+        chosen = evenly_spaced(len(self.training.features), len(self.prompts))
+        logits = None if self.training.logits is None else self.training.logits[chosen]
+        self.yardstick = FeatureSet(self.training.features[chosen], self.training.labels[chosen], logits)
+
+    def measure(self, text_encoder: PreTrainedModel, generator: nn.Module, batch_size: int = 64) -> dict[str, float]:
+        """Numbers of the generator's pictures by name, and beside each those of real ones:
+        `..._training_images`, or of label accuracy, whose judge knows the training images by heart,
+        `..._held_out_images`."""
+        pictures = DrawnPictures(text_encoder, generator, self.tokenizer, self.prompts, seed=0)
+        judged = embed(self.network.features_and_logits, pictures, batch_size, None)
+        numbers = {}
+        for name in self.names:
+            known_by_heart = "classifier" in MEASURES[name].needs
+            other, suffix = (self.real, "_held_out_images") if known_by_heart else (self.yardstick, "_training_images")
+            numbers |= MEASURES[name].compute(Compared(self.real, judged, self.classifier, self.groups))
+            real = MEASURES[name].compute(Compared(self.real, other, self.classifier, self.groups))
+            numbers |= {f"{key}{suffix}": value for key, value in real.items()}
+        return {name: float(np.asarray(value)) for name, value in numbers.items()}
+
+    def report(self, first: Mapping[str, float], last: Mapping[str, float]) -> list[str]:
+        """Two measurements in words and numbers, line by line."""
+        lines = [
+            f"{len(self.prompts)} pictures of held-out captions in {self.network.name} features, which took no part"
+        ]
+        for name in self.names:
+            real = {what: last.get(f"{name}{end}") for end, what in YARDSTICKS.items()}
+            known = [f"{what} {value:.4g}" for what, value in real.items() if value is not None]
+            if name in first:
+                numbers = [f"untrained {first[name]:.4g}", f"trained {last[name]:.4g}", *known]
+                lines.append(f"  {name:20} {'   '.join(numbers)}")
+        return lines

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .pairing import own_labels
+from .pairing import label_ids_of
 from .transforms import BrokenRowError, scale_pixels
 
 
@@ -59,8 +59,9 @@ class Batch:
 class Collator:
     """Stacks samples of `TrainingRows`.
 
-    In the place of a broken row stands its partner or, where there is none or that is broken too,
-    the next whole row of the batch with its partner: batches keep their size and pairs their label.
+    A broken row's partner stands in for it. If the partner is broken too, or there is none, the
+    next whole row of the batch stands in, with its partner. So batches keep their size and pairs
+    their label.
 
     Args:
         num_views: 2 for batches of pairs, 1 for independent rows.
@@ -120,11 +121,11 @@ class Collator:
             return torch.tensor([sample["label"] for sample in samples])
         multi_hot = torch.zeros(len(samples), self.num_classes, dtype=torch.long)
         for row, sample in enumerate(samples):
-            own = own_labels(sample["labels"] or ())
-            if max(own, default=-1) >= self.num_classes:
+            label_ids = label_ids_of(sample["labels"] or ())
+            if max(label_ids, default=-1) >= self.num_classes:
                 raise ValueError(
-                    f"the row of the caption {sample['caption']!r} has the labels {own}, but the data names "
+                    f"the row of the caption {sample['caption']!r} has the labels {label_ids}, but the data names "
                     f"{self.num_classes} only"
                 )
-            multi_hot[row, list(own)] = 1
+            multi_hot[row, list(label_ids)] = 1
         return multi_hot

@@ -1,7 +1,7 @@
 """From the columns that a dataset has to the row schema."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,12 +38,12 @@ class Columns:
 
 
 def to_schema(
-    rows: datasets.Dataset | datasets.IterableDataset, columns: Columns, where: str
+    rows: datasets.Dataset | datasets.IterableDataset, columns: Columns, where: str, label_names: Sequence[str] = ()
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Brings a dataset into the row schema, images left undecoded.
 
     Labels that are not a `ClassLabel` are read once to number them: names, or numbers as they are
-    written, in sorted order.
+    written, in sorted order, after the `label_names` of another split.
 
     Raises:
         ValueError: a column that is not there or of another kind, or values that are no captions or
@@ -73,7 +73,7 @@ def to_schema(
     if names is not None and all(used[name] == name for name in COLUMNS) and _in_schema(rows, features, len(names)):
         return rows.select_columns(list(COLUMNS))
     if names is None:
-        names = _label_names(rows, used)
+        names = list(dict.fromkeys([*label_names, *_label_names(rows, used)]))
         ids = {name: number for number, name in enumerate(names)}
     else:
         ids = {str(number): number for number in range(len(names))}

@@ -153,13 +153,13 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
     jobs = [(folder / f"{name}.png", svg, size) for name, svg in svgs.items()]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         looks = list(tqdm(pool.map(_render, jobs, chunksize=16), total=len(jobs), desc="drawing", unit="emoji"))
-    drawn, pictures, broken = [], set(), []
-    for (path, _, _), seen in zip(jobs, looks):
-        if seen is None:
+    drawings, digests, broken = [], set(), []
+    for (path, _, _), look in zip(jobs, looks):
+        if look is None:
             broken.append(path.stem)
-        elif (digest := hashlib.sha1(path.read_bytes()).hexdigest()) not in pictures:
-            pictures.add(digest)
-            drawn.append((path, emoji[path.stem.split("_")[1]], seen))
+        elif (digest := hashlib.sha1(path.read_bytes()).hexdigest()) not in digests:
+            digests.add(digest)
+            drawings.append((path, emoji[path.stem.split("_")[1]], look))
     if broken:
         logger.warning(
             "%d of %d drawings are left out, since they are empty or cannot be rendered: %s",
@@ -170,15 +170,15 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
 
     labels = list(
         dict.fromkeys(
-            one.subgroup for one in emoji.values() if one.subgroup in {other.subgroup for _, other, _ in drawn}
+            one.subgroup for one in emoji.values() if one.subgroup in {other.subgroup for _, other, _ in drawings}
         )
     )
-    held_out = _held_out_concepts([one for _, one, _ in drawn], test_share)
+    held_out = _held_out_concepts([one for _, one, _ in drawings], test_share)
     rows = {"train": [], "test": []}
-    for path, one, seen in drawn:
+    for path, one, look in drawings:
         vendor, label = path.stem.split("_")[0], labels.index(one.subgroup)
         split = "test" if (one.subgroup, _concept(one)) in held_out else "train"
-        rows[split].append(make_row(path.name, _captions(one, vendor, seen), [label], label, path.stem, vendor))
+        rows[split].append(make_row(path.name, _captions(one, vendor, look), [label], label, path.stem, vendor))
     licences = ", ".join(f"{vendor} {VENDORS[vendor].licence}" for vendor in VENDORS)
     return Source(
         title=f"Emoji of nine vendors, {size} px on white",
@@ -255,8 +255,8 @@ def _find_icons(packages: Path, emoji: list[Emoji]) -> tuple[dict[str, dict], di
             [_slug(one.unicode_name)],
             [_slug(code) for code in one.shortcodes],
         ]
-        for table, own in zip(trusted, names):
-            for name in filter(None, own):
+        for table, icon_names in zip(trusted, names):
+            for name in filter(None, icon_names):
                 table[name].add(one.code)
     run_together: list[dict[str, set[str]]] = [
         defaultdict(set) for _ in range(3)
@@ -331,11 +331,11 @@ def _render(job: tuple[Path, str, int]) -> Looks | None:
 
 def _look(drawing: Image.Image) -> Looks | None:
     pixels = np.asarray(drawing)
-    seen = pixels[pixels[..., 3] > 127][:, :3]
-    if len(seen) < 20:
+    opaque = pixels[pixels[..., 3] > 127][:, :3]
+    if len(opaque) < 20:
         return None
-    seen = seen[:: max(1, len(seen) // 3000)]
-    nearest = ((_lab(seen)[:, None] - _lab(np.array(list(COLOURS.values())))) ** 2).sum(-1).argmin(1)
+    opaque = opaque[:: max(1, len(opaque) // 3000)]
+    nearest = ((_lab(opaque)[:, None] - _lab(np.array(list(COLOURS.values())))) ** 2).sum(-1).argmin(1)
     shares = np.bincount(nearest, minlength=len(COLOURS)) / len(nearest)
     colours = [list(COLOURS)[i] for i in np.argsort(-shares, kind="stable") if shares[i] >= 0.08][:3]
     left, top, right, bottom = drawing.getchannel("A").getbbox()
@@ -370,7 +370,7 @@ def _captions(emoji: Emoji, vendor: str, looks: Looks) -> list[str]:
     colour_words = {word for colour in COLOURS for word in colour.split()} - {"light", "dark"}
     colours = [] if colour_words & set(re.findall("[a-z]+", name)) else looks.colours
     _, style, other_style = VENDORS[vendor]
-    seen = " and ".join(filter(None, [", ".join(colours[:-1]), *colours[-1:]])) or other_style
+    colour_list = " and ".join(filter(None, [", ".join(colours[:-1]), *colours[-1:]])) or other_style
     keywords = [word for word in map(str.lower, emoji.keywords) if word not in name.split() and word.isascii()]
     rng = np.random.default_rng(int(hashlib.sha1((emoji.code + vendor).encode()).hexdigest()[:12], 16))
 
@@ -381,10 +381,10 @@ def _captions(emoji: Emoji, vendor: str, looks: Looks) -> list[str]:
         name,
         f"{_with_article(style)} emoji of {name}",
         f"{name} drawn in {other_style}",
-        _with_article(" ".join(filter(None, [looks.shape, seen if colours else "", name]))),
+        _with_article(" ".join(filter(None, [looks.shape, colour_list if colours else "", name]))),
         f"{name}, {some(3)}",
-        f"an icon showing {name} in {seen}",
-        f"{name}, colored {seen}, {style}" if colours else f"{name}, {style}",
+        f"an icon showing {name} in {colour_list}",
+        f"{name}, colored {colour_list}, {style}" if colours else f"{name}, {style}",
         f"{some(2)}: {_with_article(f'{looks.shape} picture'.strip())} of {name}",
     ]
     return [" ".join(caption.split()) for caption in captions]
@@ -402,11 +402,11 @@ def _concept(emoji: Emoji) -> str:
     return f"{emoji.subgroup}-{HOURS.sub('', concept).strip('-')}" if emoji.subgroup in ("family", "time") else concept
 
 
-def _held_out_concepts(drawn: list[Emoji], share: float) -> set[tuple[str, str]]:
+def _held_out_concepts(emoji: list[Emoji], share: float) -> set[tuple[str, str]]:
     """(sub-group, concept) of the test split: of each sub-group's concepts the stated share, at
     least one of three, never all."""
     concepts = defaultdict(set)
-    for one in drawn:
+    for one in emoji:
         concepts[one.subgroup].add(_concept(one))
     held_out = set()
     for subgroup, names in concepts.items():

@@ -50,6 +50,7 @@ def load_rows(
     revision: str | None = None,
     columns: Columns | None = None,
     streaming: bool = False,
+    label_names: Sequence[str] = (),
 ) -> Rows:
     """Loads one split in the row schema, images left undecoded.
 
@@ -62,6 +63,8 @@ def load_rows(
         config, revision: of a dataset of the Hub.
         columns: what the dataset calls the columns of the schema; None: the schema's own names.
         streaming: read rows in order when they are asked for; otherwise, with random access.
+        label_names: those of another split, for labels that are no `ClassLabel`: so that one id
+            means the same label in both.
 
     Raises:
         FileNotFoundError: no data of that name or split, or a part of its shards only.
@@ -104,7 +107,7 @@ def load_rows(
     if streaming:
         rows = rows.reshard()
     with reading(f"data {name!r}", files):
-        return to_schema(rows, columns or Columns(), f"data {name!r}")
+        return to_schema(rows, columns or Columns(), f"data {name!r}", label_names)
 
 
 def shard_files(name: str, split: str) -> list[str]:

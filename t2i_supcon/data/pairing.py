@@ -19,19 +19,19 @@ class Item(NamedTuple):
 
     Attributes:
         key: tells one row of the data from another.
-        labels: ids the row may pair on; empty = unlabelled.
+        label_ids: what the row may pair on; empty = unlabelled.
         row: what the batch gets.
     """
 
     key: Any
-    labels: tuple[int, ...]
+    label_ids: tuple[int, ...]
     row: Any
 
 
-def own_labels(label: int | None | Sequence[int]) -> tuple[int, ...]:
+def label_ids_of(value: int | None | Sequence[int]) -> tuple[int, ...]:
     """The ids in a row's `label` or `labels`, without the negative ones that say there is none."""
-    several = (label,) if label is None or isinstance(label, int) else label
-    return tuple(one for one in several if one is not None and one >= 0)
+    ids = (value,) if value is None or isinstance(value, int) else value
+    return tuple(label_id for label_id in ids if label_id is not None and label_id >= 0)
 
 
 class RowOrder(Protocol):
@@ -59,7 +59,7 @@ class IndexedRows:
     without any other label is skipped, counted in `skipped` and logged.
 
     Args:
-        labels: the ids that each row may pair on, or one id; none, null or a negative one =
+        label_ids: those that each row may pair on, or one; none, null or a negative one =
             unlabelled.
         seed: of the order.
         pairs: whether rows need partners.
@@ -70,10 +70,10 @@ class IndexedRows:
 
     divided = False
 
-    def __init__(self, labels: Iterable[int | None | Sequence[int]], seed: int, pairs: bool = True):
-        self.labels = [own_labels(label) for label in labels]
+    def __init__(self, label_ids: Iterable[int | None | Sequence[int]], seed: int, pairs: bool = True):
+        self.label_ids = [label_ids_of(value) for value in label_ids]
         self.seed = seed
-        self.num_rows = len(self.labels)
+        self.num_rows = len(self.label_ids)
         self.rows = np.arange(self.num_rows)
         self.skipped = 0
         if pairs:
@@ -86,25 +86,25 @@ class IndexedRows:
             )
 
     def _skip_lonely_rows(self) -> None:
-        counts = Counter(label for labels in self.labels for label in labels)
-        several_unlabelled = sum(not labels for labels in self.labels) > 1
-        pairable = [tuple(label for label in labels if counts[label] > 1) for labels in self.labels]
+        counts = Counter(label_id for ids in self.label_ids for label_id in ids)
+        several_unlabelled = sum(not ids for ids in self.label_ids) > 1
+        shared = [tuple(label_id for label_id in ids if counts[label_id] > 1) for ids in self.label_ids]
         self.rows = np.array(
-            [row for row, labels in enumerate(self.labels) if pairable[row] or (not labels and several_unlabelled)],
+            [row for row, ids in enumerate(self.label_ids) if shared[row] or (not ids and several_unlabelled)],
             dtype=int,
         )
-        self.skipped = len(self.labels) - len(self.rows)
+        self.skipped = len(self.label_ids) - len(self.rows)
         if self.skipped:
             logger.warning(
-                "%d of %d rows are skipped: no other row shares a label with them", self.skipped, len(self.labels)
+                "%d of %d rows are skipped: no other row shares a label with them", self.skipped, len(self.label_ids)
             )
-        self.labels = pairable
+        self.label_ids = shared
 
     def epoch(self, number: int, start: int | None = None) -> Iterator[tuple[int, Item]]:
         order = np.random.default_rng([self.seed, number]).permutation(self.rows)
         for position in range(0 if start is None else start + 1, len(order)):
             row = int(order[position])
-            yield position, Item(row, self.labels[row], row)
+            yield position, Item(row, self.label_ids[row], row)
 
 
 class WaitingRoom:
@@ -122,16 +122,16 @@ class WaitingRoom:
 
     def __init__(self, seed: int):
         self.seed = seed
-        self.seen = 0
+        self.rows_added = 0
         self.most_labels = 1
         self.counts: Counter[int] = Counter()
         self.waiting: dict[int, tuple[Item, int]] = {}  # label: the row that waits, and how many times
 
     def add(self, item: Item) -> tuple[Item, Item] | None:
         """Lets a row in; returns the pair it makes, if one of its label was waiting."""
-        self.counts.update(item.labels)
-        self.seen += 1
-        self.most_labels = max(self.most_labels, len(item.labels))
+        self.counts.update(item.label_ids)
+        self.rows_added += 1
+        self.most_labels = max(self.most_labels, len(item.label_ids))
         label = self._draw(item)
         if label not in self.waiting:
             self.waiting[label] = (item, 1)
@@ -145,23 +145,23 @@ class WaitingRoom:
         return first, item
 
     def _draw(self, item: Item) -> int:
-        if not item.labels:
+        if not item.label_ids:
             return UNLABELLED
         # not a label under which this very row waits already: it may be the only one that has it
         free = [
-            label for label in item.labels if label not in self.waiting or self.waiting[label][0].key != item.key
-        ] or item.labels
+            label for label in item.label_ids if label not in self.waiting or self.waiting[label][0].key != item.key
+        ] or item.label_ids
         if len(free) == 1:
             return free[0]
         weights = np.array([1 / self.counts[label] for label in free])
-        return int(np.random.default_rng([self.seed, self.seen]).choice(free, p=weights / weights.sum()))
+        return int(np.random.default_rng([self.seed, self.rows_added]).choice(free, p=weights / weights.sum()))
 
     def state_dict(self) -> dict:
         waiting = {label: (*item, copies) for label, (item, copies) in self.waiting.items()}
-        return {"seen": self.seen, "counts": dict(self.counts), "waiting": waiting}
+        return {"rows_added": self.rows_added, "counts": dict(self.counts), "waiting": waiting}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seen, self.counts = state["seen"], Counter(state["counts"])
+        self.rows_added, self.counts = state["rows_added"], Counter(state["counts"])
         self.waiting = {label: (Item(*saved[:3]), saved[3]) for label, saved in state["waiting"].items()}
 
 

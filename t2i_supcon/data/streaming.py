@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 from .loading import reading
-from .pairing import Item, own_labels
+from .pairing import Item, label_ids_of
 
 SHARDS_AT_ONCE = 8
 ROWS_OF_A_SHARD = 100
@@ -82,4 +82,4 @@ class StreamedRows:
         rows = self.dataset.shard(self.dataset.num_shards, shard)
         with reading("the stream of training rows", self.files):
             for number, row in enumerate(rows.skip(skipped) if skipped else rows, skipped):
-                yield Item((shard, number), own_labels(row[self.column]), {**row, "place": (shard, number)})
+                yield Item((shard, number), label_ids_of(row[self.column]), {**row, "place": (shard, number)})

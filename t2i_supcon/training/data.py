@@ -1,6 +1,6 @@
 """The rows and batches that a recipe asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import datasets
 import numpy as np
@@ -39,8 +39,8 @@ def load_splits(recipe: Recipe) -> tuple[Rows, Rows]:
     data = recipe.data
     columns = Columns(data.image_column, data.caption_column, data.label_column, data.labels_column, data.bbox_column)
 
-    def load(split: str) -> Rows:
-        return load_rows(data.name, split, data.config, data.revision, columns, data.streaming)
+    def load(split: str, label_names: Sequence[str] = ()) -> Rows:
+        return load_rows(data.name, split, data.config, data.revision, columns, data.streaming, label_names)
 
     rows = load(data.train_split)
     if recipe.sampling == "pairs" and rows.features["label"].num_classes == 0:
@@ -53,7 +53,7 @@ def load_splits(recipe: Recipe) -> tuple[Rows, Rows]:
     if data.held_out_share is not None:
         return hold_out(rows, data.held_out_share)
     try:
-        return rows, load(data.test_split)
+        return rows, load(data.test_split, rows.features["label"].names)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; {HOLD_OUT}") from error
     except ValueError as error:  # what `datasets` raises for a split that is not there

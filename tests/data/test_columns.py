@@ -47,6 +47,14 @@ def test_labels_of_any_kind_become_ids(tmp_path, streaming, kind, expected, name
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+def test_one_id_is_the_same_label_in_two_splits(tmp_path, streaming):
+    name = write(tmp_path / "d", {"text": ["one", "two", "three"], "kind": ["b", "a", "c"]})
+    columns = Columns(image="photo", captions="text", label="kind")
+    rows = load_rows(name, "train", columns=columns, streaming=streaming, label_names=["x", "c", "b"])
+    assert rows.features["label"].names == ["x", "c", "b", "a"] and [row["label"] for row in rows] == [2, 3, 1]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_labels_inside_a_column_and_several_captions(tmp_path, streaming):
     objects = [{"category": [2, 0], "area": [1, 2]}, {"category": [], "area": []}, {"category": [1, 1], "area": [3, 4]}]
     features = {

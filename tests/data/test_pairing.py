@@ -63,7 +63,7 @@ def test_a_row_waits_for_the_next_of_its_label_and_few_wait(labels, seed):
         for item, copies in room.waiting.values():
             waiting[item.row] += copies
         assert all(used[row] + waiting[row] == epoch + 1 for row in range(len(labels)))  # none lost, none repeated
-    assert all(a.key != b.key and share_a_label(a.labels, b.labels) for a, b in pairs)
+    assert all(a.key != b.key and share_a_label(a.label_ids, b.label_ids) for a, b in pairs)
 
 
 @settings(max_examples=30, deadline=None)
@@ -155,7 +155,7 @@ def test_rows_with_several_labels_prefer_rare_ones():
         pair = room.add(Item(row, tuple(labels[row % 100]), row))
         if pair and row > 400:
             pairs += 1
-            common += (set(pair[0].labels) & set(pair[1].labels)) == {0}
+            common += (set(pair[0].label_ids) & set(pair[1].label_ids)) == {0}
     assert (
         0.02 < common / pairs < 0.11
     )  # 1/11 of the rows draw the frequent label, and some of these meet their rare one by chance

@@ -1,0 +1,31 @@
+"""The table of what can be prepared."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from t2i_supcon.data import BUILDERS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_help_names_every_kind_and_the_readme_gives_a_command_of_each():
+    script = ROOT / "scripts" / "prepare_data.py"
+    shown = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
+    readme = (ROOT / "t2i_supcon" / "data" / "README.md").read_text()
+    for name, builder in BUILDERS.items():
+        assert f"prepare_data.py {name} " in shown and f"    {name} " in shown
+        assert " ".join(builder.HELP.split()[:4]) in " ".join(shown.split())
+        assert f"prepare_data.py {name} " in readme
+
+
+def test_every_command_of_the_readme_has_options_that_exist():
+    import argparse
+
+    text = (ROOT / "t2i_supcon" / "data" / "README.md").read_text().replace("\\\n", " ")
+    for command in re.findall(r"^python scripts/prepare_data.py (.*)$", text, re.MULTILINE):
+        parser = argparse.ArgumentParser()
+        BUILDERS[command.split()[0]].add_arguments(parser)
+        known = {option for action in parser._actions for option in action.option_strings} | {"--output"}
+        assert set(re.findall(r"--[a-z-]+", command)) <= known, command

@@ -51,9 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the folder to make")
     options = parser.parse_args(arguments)
 
-    from t2i_supcon.conversion import convert_files
-
     try:
+        from t2i_supcon.conversion import convert_files  # after parsing: it imports torch
+
         files = {part.replace("-", "_"): getattr(options, part.replace("-", "_")) for part in PARTS}
         align_corners = None if options.align_corners is None else options.align_corners == "true"
         convert_files(
@@ -65,6 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     print(options.output)
 
 

@@ -48,6 +48,9 @@ def remove_partial_files(folder: Path, inside: str = "") -> None:
 def check_regular_file(path: Path) -> None:
     """Raises an OSError unless `path` is a file that can be read to its end: a named pipe, for one,
     would be waited for."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder, no file")
     if not path.is_file():
-        what = "no such file" if not path.exists() else "a folder" if path.is_dir() else "a pipe or device, no file"
-        raise OSError(f"{path}: {what}")
+        raise OSError(f"{path}: a pipe or device, no file")

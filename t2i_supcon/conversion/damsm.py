@@ -1,19 +1,19 @@
 """DAMSM's two encoders, as AttnGAN, DM-GAN and SSA-GAN were trained with."""
 
 from ..models import DAMSMImageConfig, DAMSMImageEncoder, DAMSMTextConfig, DAMSMTextEncoder
-from .rules import Conversion, State
+from .rules import Conversion, State, shape_of
 
 
 def _text_encoder_config(state: State, **known: object) -> DAMSMTextConfig:
-    vocab_size, embedding_dim = state["encoder.weight"].shape
-    return DAMSMTextConfig(
-        vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_size=2 * state["rnn.weight_hh_l0"].shape[1], **known
-    )
+    vocab_size, embedding_dim = shape_of(state, "encoder.weight", 2)
+    hidden_size = 2 * shape_of(state, "rnn.weight_hh_l0", 2)[1]
+    return DAMSMTextConfig(vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_size=hidden_size, **known)
 
 
 def _image_encoder_config(state: State, **known: object) -> DAMSMImageConfig:
-    divisor = 32 // state["Conv2d_1a_3x3.conv.weight"].shape[0]
-    return DAMSMImageConfig(hidden_size=state["emb_features.weight"].shape[0], channel_divisor=divisor, **known)
+    divisor = 32 // shape_of(state, "Conv2d_1a_3x3.conv.weight", 4)[0]
+    hidden_size = shape_of(state, "emb_features.weight", 4)[0]
+    return DAMSMImageConfig(hidden_size=hidden_size, channel_divisor=divisor, **known)
 
 
 CONVERSIONS = {

@@ -1,7 +1,6 @@
 """The files the original authors published, read without running anything stored in them, as
 repositories of this package."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +10,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import read_plain_pickle, word_tokenizer
-from ..files import new_folder
+from ..files import check_regular_file, new_folder
 from ..models import GANS, DAMSMConfig, DAMSMModel
+from .errors import one_line_errors
 from .load import load_original
 
 SCALES = ("discriminator64", "discriminator128", "discriminator256")
@@ -91,7 +91,9 @@ def convert_files(
             "text_config": encoders.config.text_config.to_dict(),
             "image_config": encoders.config.image_config.to_dict(),
         }
-        text_encoder, tokenizer = encoders.text_encoder, AutoTokenizer.from_pretrained(files["tokenizer"])
+        text_encoder = encoders.text_encoder
+        with one_line_errors(f"tokenizer {str(files['tokenizer'])!r}"):
+            tokenizer = AutoTokenizer.from_pretrained(files["tokenizer"])
         tokenizer.model_max_length = encoders.config.text_config.max_position_embeddings
     else:
         text_encoder = load_original(arch, "text_encoder", states["text_encoder"])
@@ -146,16 +148,15 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
     networks in GALIP's training states.
 
     Raises:
+        OSError: it cannot be read.
         ValueError: the file holds anything but tensors, or not this part.
     """
+    check_regular_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-    ) as error:  # torch's own words would advise to run what the file stores
+    except OSError:
+        raise
+    except Exception as error:  # of many kinds; torch's own words would advise to run what the file stores
         raise ValueError(
             f"{path}: it is no file of tensors alone, or a damaged one, and nothing else is read. Of a "
             "TorchScript archive that you trust, such as "
@@ -214,9 +215,13 @@ def _check_parts(arch: str, files: Mapping[str, Path]) -> None:
             f"{arch} {problem}: it needs {', '.join(required)}"
             + (f"; it may have {', '.join(optional)}" if optional else "")
         )
-    for path in files.values():
+    for part, path in files.items():
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path}")
+        if part == "tokenizer" and not path.is_dir():
+            raise NotADirectoryError(f"{path}: a tokenizer is a folder, and this is none")
+        if part != "tokenizer":
+            check_regular_file(path)
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, files: Mapping[str, Path]) -> None:

@@ -4,36 +4,37 @@ import math
 import re
 
 from ..models import CLIPPairConfig, CLIPPairModel, GALIPConfig, GALIPDiscriminator, GALIPGenerator
-from .rules import Conversion, State, count_modules
+from .rules import Conversion, State, count_modules, shape_of
 
 
 def _clip_config(state: State, **known: object) -> CLIPPairConfig:
     image, text = known.pop("image_config", {}), known.pop("text_config", {})
-    vocab_size, context = state["token_embedding.weight"].shape[0], state["positional_embedding"].shape[0]
+    vocab_size = shape_of(state, "token_embedding.weight", 2)[0]
+    context, width = shape_of(state, "positional_embedding", 2)
     text_fields = {
-        **_transformer(state["positional_embedding"].shape[1], text),
-        "intermediate_size": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        **_transformer(width, text),
+        "intermediate_size": shape_of(state, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
         "num_hidden_layers": count_modules(state, "transformer.resblocks."),
-        "projection_dim": state["text_projection"].shape[1],
+        "projection_dim": shape_of(state, "text_projection", 2)[1],
         "max_position_embeddings": context,
         "vocab_size": vocab_size,
         "bos_token_id": vocab_size - 2,  # OpenAI's vocabulary ends with the two marks
         "eos_token_id": vocab_size - 1,
     }
-    image_fields = _vision_fields(state, "visual.", image) | {"projection_dim": state["visual.proj"].shape[1]}
+    image_fields = _vision_fields(state, "visual.", image) | {"projection_dim": shape_of(state, "visual.proj", 2)[1]}
     return CLIPPairConfig(text_config=text_fields | text, image_config=image_fields | image, **known)
 
 
 def _galip_generator_config(state: State, **known: object) -> GALIPConfig:
     image, text = known.pop("image_config", {}), known.pop("text_config", {})
-    noise_dim = state["fc_code.weight"].shape[1]
-    sentence = {"projection_dim": state["mapping.fc_prompt.weight"].shape[1] - noise_dim}
+    noise_dim = shape_of(state, "fc_code.weight", 2)[1]
+    sentence = {"projection_dim": shape_of(state, "mapping.fc_prompt.weight", 2)[1] - noise_dim}
     tower = _vision_fields(state, "mapping.CLIP_ViT.", image)
     fields = {
         "image_size": tower["image_size"],  # the authors draw what their CLIP reads
         "noise_dim": noise_dim,
-        "generator_channels": state["to_rgb.1.weight"].shape[1],
-        "mapper_channels": state["mapping.conv_fuse.weight"].shape[1],
+        "generator_channels": shape_of(state, "to_rgb.1.weight", 4)[1],
+        "mapper_channels": shape_of(state, "mapping.conv_fuse.weight", 4)[1],
         "mapper_blocks": count_modules(state, "mapping.FBlocks."),
     }
     return GALIPConfig(text_config=sentence | text, image_config=tower | sentence | image, **(fields | known))
@@ -41,9 +42,9 @@ def _galip_generator_config(state: State, **known: object) -> GALIPConfig:
 
 def _galip_discriminator_config(state: State, **known: object) -> GALIPConfig:
     image, text = known.pop("image_config", {}), known.pop("text_config", {})
-    channels, width = state["netD.main.conv_s.weight"].shape[:2]
-    score_channels, joined, kernel, _ = state["netC.joint_conv.0.weight"].shape
-    grid = kernel + state["netC.joint_conv.2.weight"].shape[-1] - 1
+    channels, width, _, _ = shape_of(state, "netD.main.conv_s.weight", 4)
+    score_channels, joined, kernel, _ = shape_of(state, "netC.joint_conv.0.weight", 4)
+    grid = kernel + shape_of(state, "netC.joint_conv.2.weight", 4)[-1] - 1
     sentence = {"projection_dim": joined - channels}
     tower = {**_transformer(width, image), "image_size": 32 * grid, "patch_size": 32, "rescale_twice": True}
     fields = {"discriminator_channels": channels, "score_channels": score_channels}
@@ -53,11 +54,11 @@ def _galip_discriminator_config(state: State, **known: object) -> GALIPConfig:
 def _vision_fields(state: State, prefix: str, known: dict) -> dict:
     """Fields of `CLIPImageConfig` for OpenAI's vision tower under `prefix`, preprocessed as GALIP
     does."""
-    width, _, patch_size, _ = state[f"{prefix}conv1.weight"].shape
-    grid = math.isqrt(state[f"{prefix}positional_embedding"].shape[0] - 1)
+    width, _, patch_size, _ = shape_of(state, f"{prefix}conv1.weight", 4)
+    grid = math.isqrt(shape_of(state, f"{prefix}positional_embedding", 2)[0] - 1)
     return {
         **_transformer(width, known),
-        "intermediate_size": state[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "intermediate_size": shape_of(state, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
         "num_hidden_layers": count_modules(state, f"{prefix}transformer.resblocks."),
         "image_size": patch_size * grid,
         "patch_size": patch_size,

@@ -3,6 +3,7 @@
 import re
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from . import damsm, galip, ssagan, stacked
@@ -33,8 +34,9 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
         old torch versions lack, may be missing.
 
     Raises:
-        ValueError: an arch and part that do not exist, a tensor whose shape contradicts the others,
-            or keys that are missing or left over, each of them named.
+        ValueError: an arch and part that do not exist, sizes that no such network has, or tensors
+            that are missing, left over, of another shape, whole numbers, NaN or infinite, each of
+            them named.
     """
     if part in ("text_encoder", "image_encoder"):
         arch = "damsm"
@@ -49,12 +51,15 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
     original = {re.sub(r"^(net[CD]\.)?module\.", r"\1", key): value for key, value in state_dict.items()}
     try:
         config = conversion.config(original, **known)
+        unpacked = conversion.unpack(original)
     except KeyError as error:
         raise ValueError(
             f"this is no {arch} {part}: its tensor {error} is missing; found {', '.join(list(original)[:5])}, ..."
         ) from error
+    except (RuntimeError, StrictDataclassError, ZeroDivisionError) as error:  # sizes that contradict each other
+        raise ValueError(f"this is no {arch} {part}: {' '.join(str(error).split())}") from error
     model = conversion.model_class(config)
-    renamed = {rename(key, conversion.rules): value for key, value in conversion.unpack(original).items()}
+    renamed = {rename(key, conversion.rules): value for key, value in unpacked.items()}
     renamed = {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in renamed.items()}
     own = model.state_dict()
     for key, value in own.items():
@@ -68,6 +73,13 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
         for key in own
         if key in renamed and renamed[key].shape != own[key].shape
     ]
+    for key, value in own.items():
+        if key in renamed and value.is_floating_point():
+            found = renamed[key]
+            if not found.is_floating_point():
+                problems.append(f"{key} holds {found.dtype}, not real numbers")
+            elif not found.is_meta and not found.isfinite().all():
+                problems.append(f"{key} holds NaN or infinity")
     if problems:
         raise ValueError(f"the file does not fit {arch} {part}:\n  " + "\n  ".join(problems))
     model.load_state_dict(renamed)

@@ -1,11 +1,7 @@
 """Saved models by folder or name of the Hub, refused unless whole, and the ImageNet weights that a
 new trunk starts from."""
 
-import logging
-import pickle
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPModel, PreTra
 
 from ..models import CLIPPairModel, DAMSMModel
 from ..models.weights import loading_problems, refuse_unfit_weights, stored_tensors
+from .errors import one_line_errors
 from .files import read_state_dict
 
 REMEDIES = {
@@ -104,30 +101,6 @@ def check_folder(name: str, role: str) -> None:
         raise ValueError(f"{role} {str(name)!r}: no saved {role} found there: {problem}; {REMEDIES[role]}")
 
 
-@contextmanager
-def one_line_errors(where: str) -> Iterator[None]:
-    """Turns any error of the libraries, which answer damaged and foreign files with errors of many
-    kinds, advice and tables, into a ValueError of one line that says what was being loaded."""
-    loggers = [logging.getLogger(name) for name in ("transformers.modeling_utils", "transformers.utils.loading_report")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:  # their tables of tensors repeat what the error says
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    except pickle.UnpicklingError as error:  # torch's own words would advise to run what the file stores
-        raise ValueError(f"{where}: its file of weights holds more than tensors, or is damaged") from error
-    except Exception as error:
-        text = " ".join(str(error).split())
-        if isinstance(error, OSError) and "huggingface.co" in text:
-            text = f"there is no such folder, and nothing was loaded from the Hub ({text:.100} ...)"
-        elif not isinstance(error, (ValueError, OSError)):
-            text = f"{type(error).__name__}: {text}"
-        raise ValueError(f"{where}: missing, damaged or of another kind: {text:.400}") from error
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
-
-
 def load_inception_weights(trunk: nn.Module, path: str) -> None:
     """Fills the trunk with ImageNet weights in torchvision's names, without the classifier and the
     auxiliary head that it lacks.
@@ -150,4 +123,10 @@ def load_inception_weights(trunk: nn.Module, path: str) -> None:
             raise ValueError(
                 f"inception_weights: {path} is no Inception-v3 of this width: {key} is missing or of another shape"
             )
+        if (
+            key in state
+            and value.is_floating_point()
+            and not (state[key].is_floating_point() and state[key].isfinite().all())
+        ):
+            raise ValueError(f"inception_weights: {path}: {key} holds whole numbers, NaN or infinity")
     trunk.load_state_dict({key: state.get(key, value) for key, value in own.items()})

@@ -35,6 +35,19 @@ def rename(key: str, rules: Rules) -> str:
     return key
 
 
+def shape_of(state: State, key: str, rank: int) -> tuple[int, ...]:
+    """The sizes of one tensor.
+
+    Raises:
+        KeyError: there is none of that name.
+        ValueError: it has another number of dimensions, or is empty.
+    """
+    shape = tuple(state[key].shape)
+    if len(shape) != rank or 0 in shape:
+        raise ValueError(f"{key} has shape {shape}; {rank} dimensions, none of them 0, are expected")
+    return shape
+
+
 def text_width(width: int, known: dict) -> dict:
     """Config fields with the text width read off the networks, unless the text encoder's own config
     is known."""

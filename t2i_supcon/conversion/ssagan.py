@@ -1,25 +1,25 @@
 """SSA-GAN's generator and discriminator."""
 
 from ..models import SSAGANConfig, SSAGANDiscriminator, SSAGANGenerator
-from .rules import Conversion, State, count_modules, text_width
+from .rules import Conversion, State, count_modules, shape_of, text_width
 
 
 def _ssagan_generator_config(state: State, **known: object) -> SSAGANConfig:
     return SSAGANConfig(
         image_size=4 * 2 ** (count_modules(state, "block") - 1),
-        noise_dim=state["fc.weight"].shape[1],
-        generator_channels=state["conv_img.0.weight"].shape[0],
-        mask_channels=state["conv_mask.0.weight"].shape[0],
-        **text_width(state["block0.affine0.fc_gamma.linear1.weight"].shape[1], known),
+        noise_dim=shape_of(state, "fc.weight", 2)[1],
+        generator_channels=shape_of(state, "conv_img.0.weight", 1)[0],
+        mask_channels=shape_of(state, "conv_mask.0.weight", 4)[0],
+        **text_width(shape_of(state, "block0.affine0.fc_gamma.linear1.weight", 2)[1], known),
     )
 
 
 def _ssagan_discriminator_config(state: State, **known: object) -> SSAGANConfig:
-    last = state[f"block{count_modules(state, 'block') - 1}.conv_r.2.weight"].shape[0]
+    last = shape_of(state, f"block{count_modules(state, 'block') - 1}.conv_r.2.weight", 4)[0]
     return SSAGANConfig(
         image_size=4 * 2 ** count_modules(state, "block"),
-        discriminator_channels=state["conv_img.weight"].shape[0],
-        **text_width(state["COND_DNET.joint_conv.0.weight"].shape[1] - last, known),
+        discriminator_channels=shape_of(state, "conv_img.weight", 4)[0],
+        **text_width(shape_of(state, "COND_DNET.joint_conv.0.weight", 4)[1] - last, known),
     )
 
 

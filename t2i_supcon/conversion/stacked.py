@@ -13,18 +13,19 @@ from ..models import (
     DMGANGenerator,
     DMGANScaleDiscriminator,
 )
-from .rules import Conversion, State, count_modules, text_width
+from .rules import Conversion, State, count_modules, shape_of, text_width
 
 
 def _stacked_generator_config(config_class: type[PreTrainedConfig], state: State, **known: object) -> PreTrainedConfig:
-    conditioning_dim, text_dim = state["ca_net.fc.weight"].shape[0] // 4, state["ca_net.fc.weight"].shape[1]
+    projected, text_dim = shape_of(state, "ca_net.fc.weight", 2)
+    conditioning_dim = projected // 4
     stages, single = count_modules(state, "h_net"), "img_net.img.0.weight" in state
     return config_class(
         image_size=4 * 2 ** (count_modules(state, r"h_net1\.upsample") + stages - 1),
         num_stages=stages,
-        noise_dim=state["h_net1.fc.0.weight"].shape[1] - conditioning_dim,
+        noise_dim=shape_of(state, "h_net1.fc.0.weight", 2)[1] - conditioning_dim,
         conditioning_dim=conditioning_dim,
-        generator_channels=state["img_net.img.0.weight" if single else "img_net1.img.0.weight"].shape[1],
+        generator_channels=shape_of(state, "img_net.img.0.weight" if single else "img_net1.img.0.weight", 4)[1],
         num_residual_blocks=count_modules(state, r"h_net2\.residual\."),
         single_scale=single,
         **text_width(text_dim, known),
@@ -36,13 +37,13 @@ def _scale_discriminator_config(
 ) -> PreTrainedConfig:
     """Of the published scales: the last of `stages`, 64 px the lowest; `suffix` ends the names of
     convolution weights."""
-    joint = state[f"COND_DNET.jointConv.0.{suffix}"]
+    joint = shape_of(state, f"COND_DNET.jointConv.0.{suffix}", 4)
     return config_class(
         image_size=64 << (stages - 1),
         num_stages=stages,
-        discriminator_channels=state[f"img_code_s16.0.{suffix}"].shape[0],
+        discriminator_channels=shape_of(state, f"img_code_s16.0.{suffix}", 4)[0],
         single_scale="UNCOND_DNET.outlogits.0.weight" not in state,
-        **text_width(joint.shape[1] - joint.shape[0], known),
+        **text_width(joint[1] - joint[0], known),
     )
 
 

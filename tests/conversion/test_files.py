@@ -312,6 +312,46 @@ def test_files_of_anything_but_tensors_are_refused(tmp_path):
         read_state_dict(path, "clip")
 
 
+def test_pipes_folders_and_damaged_tokenizers_are_one_line(captions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
+    golden = Golden("galip_train_steps")
+    clip = write(tmp_path, "clip.pth", golden.part("clip/"))
+    damsm = ("--arch=damsm", "--text-encoder=clip.pth", "--output=out")
+    galip = ("--arch=galip", f"--clip={clip}", f"--generator={clip}", "--output=out")
+    for arguments, message in (
+        ((*damsm, "--image-encoder=pipe", f"--captions={captions}"), "pipe: a pipe or device, no file"),
+        ((*damsm, "--image-encoder=folder", f"--captions={captions}"), "folder: a folder, no file"),
+        ((*damsm, "--image-encoder=loop", f"--captions={captions}"), "there is no file loop"),
+        ((*damsm, "--image-encoder=clip.pth", "--captions=pipe"), "pipe: a pipe or device, no file"),
+        ((*galip, "--tokenizer=clip.pth"), "clip.pth: a tokenizer is a folder, and this is none"),
+    ):
+        with pytest.raises(SystemExit, match=message) as stop:
+            script()([*arguments])
+        assert stop.value.code.startswith("error: ") and "\n" not in stop.value.code
+    files = {"generator": Path(clip), "clip": Path(clip), "tokenizer": tmp_path / "tokenizer"}
+    for content in ("{}", "", "[1]"):
+        (tmp_path / "tokenizer" / "tokenizer.json").write_text(content)
+        with pytest.raises(ValueError, match="tokenizer '.*tokenizer': missing, damaged or of another kind") as error:
+            convert_files("galip", files, tmp_path / "out", **CLIP)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\x80\x02]q\x00.", b"\x80\x02K\x05.", b"\x00" * 999, b"(" * 9**5]
+)
+def test_any_damage_of_a_file_of_tensors_is_one_error(content, tmp_path):
+    (tmp_path / "netG.pth").write_bytes(content)
+    with pytest.raises(ValueError, match="netG.pth: it (is no file of tensors|holds no state dict)") as error:
+        read_state_dict(tmp_path / "netG.pth", "generator")
+    assert "weights_only" not in str(error.value)
+
+
 def test_networks_of_different_trainings_are_refused(captions, tmp_path):
     golden, output = Golden("attngan_train_steps"), tmp_path / "out"
     parts = {"generator": "G/", "text_encoder": "Etxt/", "image_encoder": "Eimg/"} | {

@@ -1,0 +1,30 @@
+"""Libraries' errors about damaged and foreign files, in one line."""
+
+import logging
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def one_line_errors(where: str) -> Iterator[None]:
+    """Turns any error of the libraries, which answer damaged and foreign files with errors of many
+    kinds, advice and tables, into a ValueError of one line that says what was being loaded."""
+    loggers = [logging.getLogger(name) for name in ("transformers.modeling_utils", "transformers.utils.loading_report")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:  # their tables of tensors repeat what the error says
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except pickle.UnpicklingError as error:  # torch's own words would advise to run what the file stores
+        raise ValueError(f"{where}: its file of weights holds more than tensors, or is damaged") from error
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, OSError) and "huggingface.co" in text:
+            text = f"there is no such folder, and nothing was loaded from the Hub ({text:.100} ...)"
+        elif not isinstance(error, (ValueError, OSError)):
+            text = f"{type(error).__name__}: {text}"
+        raise ValueError(f"{where}: missing, damaged or of another kind: {text:.400}") from error
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

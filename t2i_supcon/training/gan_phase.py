@@ -300,14 +300,14 @@ class GANPhase:
         caption is the next row's. The last row has none or, where the recipe rotates them, the
         first row's.
         """
-        batch, policies = micro.batch, self.recipe.augmentation
+        batch = micro.batch
         generated = micro.shared or self._generate_without_graph(micro)
         sent = micro.text.sent_emb
         rotated = self.recipe.wrong_captions == "rotated"
         wrong = next_captions(sent, batch.num_views, rotated)
-        real = augment(batch.images, policies)
+        real = self._augment(batch.images)
         if generated.embeddings is None:
-            fake = augment(tuple(image.detach() for image in generated.output.images), policies)
+            fake = self._augment(tuple(image.detach() for image in generated.output.images))
         else:
             with torch.no_grad():
                 real = (self.image_encoder(real[-1]).local_feats,)
@@ -344,7 +344,7 @@ class GANPhase:
         output, embeddings = generated.output, generated.embeddings
         terms, statistics = {}, {}
         if "g_adv" in weights:
-            fake = augment(output.images, policies) if embeddings is None else (embeddings.local_feats,)
+            fake = self._augment(output.images) if embeddings is None else (embeddings.local_feats,)
             terms["g_adv"] = self._generator_loss(self._score(fake, text.sent_emb))
         if "g_kl" in weights:
             terms["g_kl"] = kl_loss(output.mu, output.logvar)
@@ -376,7 +376,7 @@ class GANPhase:
         )
         if not self.reads_features:
             return Generated(output)
-        return Generated(output, self.image_encoder(augment(output.images, self.recipe.augmentation)[-1]))
+        return Generated(output, self.image_encoder(self._augment(output.images)[-1]))
 
     @torch.no_grad()
     def _generate_without_graph(self, micro: MicroBatch) -> Generated:
@@ -387,6 +387,10 @@ class GANPhase:
         for buffer, old in zip(buffers, before):
             buffer.copy_(old)
         return generated
+
+    def _augment(self, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the discriminator sees of images at all scales."""
+        return augment(images, self.recipe.augmentation, self.recipe.augmentation_fill)
 
     def _lay_out(self, inputs: Tensor) -> Tensor:
         """What the discriminator reads, in its weights' memory layout: else each of its

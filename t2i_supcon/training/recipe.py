@@ -354,6 +354,8 @@ class GANRecipe(Recipe):
             last row has none ("next") or the first row's ("rotated", as GALIP's authors did).
         evaluation: who else judges the generated images; see the table of its fields.
         augmentation: differentiable augmentations of what the discriminator sees.
+        augmentation_fill: what these move in or cut out: 0 = mid grey, as DiffAugment defines it;
+            1 = white, for pictures on white.
     """
 
     encoders: str
@@ -365,6 +367,7 @@ class GANRecipe(Recipe):
     ema_decay: float | None = number(None, 0, 1, below=True)
     wrong_captions: Literal["next", "rotated"] = "next"
     augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)
+    augmentation_fill: float = number(0.0, -1, 1)
     evaluation: EvaluationRecipe = EvaluationRecipe()
     best_metric: str | None = "frechet_encoder"
 

@@ -86,3 +86,11 @@ def test_all_scales_of_an_image_are_treated_alike():
         small, large = augment((low, high), [policy])
         assert not torch.equal(small, low)
         assert_close(large, small.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["translation", "cutout"])
+def test_pictures_on_white_stay_on_white(policy):
+    torch.manual_seed(3)
+    white = torch.ones(6, 3, 16, 16)
+    assert torch.equal(augment((white,), [policy], fill=1.0)[0], white)
+    assert (augment((white,), [policy])[0] == 0).any()

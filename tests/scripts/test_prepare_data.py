@@ -798,7 +798,7 @@ def test_columns_of_any_name_with_several_labels_in_a_field(tmp_path, kind):
     command = ["folder", "--images", str(tmp_path / "photos"), "--table", str(table), "--output", str(tmp_path / "own")]
     main([*command, *columns, *separators])
     train, test = (load_rows(str(tmp_path / "own"), split) for split in ("train", "test"))
-    assert (len(train), len(test)) == (9, 1) and train.features["label"].names == ["9", "10"]
+    assert (len(train), len(test)) == (8, 2) and train.features["label"].names == ["9", "10"]
     assert labels_of(train, test) == {f"{i}.png": ["10", "9"] if i % 2 else ["9"] for i in range(10)}
     captions = {row["image_id"]: row["captions"] for rows in (train, test) for row in rows}
     assert captions == {f"{i}.png": [f"photo {i}", "a photo"] for i in range(10)}
@@ -812,7 +812,7 @@ def test_columns_of_any_name_with_several_labels_in_a_field(tmp_path, kind):
 def test_a_table_without_labels_prepares_unlabelled_rows(tmp_path, caplog):
     table = "file_name,text\n" + "".join(f"{i}.png,photo {i}\n" for i in range(9))
     train, test = prepare_folder(tmp_path, table, table="t.csv")
-    assert (len(train), len(test)) == (8, 1) and train.features["label"].num_classes == 0
+    assert (len(train), len(test)) == (7, 2) and train.features["label"].num_classes == 0
     assert set(train["label"]) == {-1} and "sampling: independent" in caplog.text
     assert "1 of 10 images are left out" in caplog.text and "9.png" in caplog.text
 

@@ -100,7 +100,7 @@ class Batches:
         size = "a stream" if number is None else f"{number:,} rows"
         return {
             "data": f"{size}, {self.data_id}" if self.data_id else size,
-            "sampling": "pairs" if sampler.pairs else "independent",
+            "sampling": "pairs" if sampler.pairs else "captions" if sampler.twice else "independent",
             "seed": sampler.seed,
         }
 

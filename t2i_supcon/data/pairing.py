@@ -12,6 +12,7 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 UNLABELLED = -1
+CHANCES = 16  # per process, that two rows of one label get to meet: all are missed once in 10^7
 
 
 class Item(NamedTuple):
@@ -181,6 +182,8 @@ class BatchSampler:
         seed: of the labels that rows with several pair on.
         pairs: label pairs, or else independent rows.
         process_index, num_processes: which share of the batches this process takes.
+        twice: independent rows, each in both of two views with a draw of its own: two captions of
+            one image.
         state: from `states`, of the last batch that was used; resumes behind it.
 
     Attributes:
@@ -200,9 +203,13 @@ class BatchSampler:
         process_index: int = 0,
         num_processes: int = 1,
         state: dict | None = None,
+        twice: bool = False,
     ):
-        if pairs and batch_size % 2:
+        if (pairs or twice) and batch_size % 2:
             raise ValueError(f"batch_size is {batch_size}; pairs need an even number of rows")
+        if pairs and twice:
+            raise ValueError("rows are paired with others or with themselves, not both")
+        self.twice = twice
         self.order = order
         self.batch_size = batch_size
         self.seed = seed
@@ -241,14 +248,15 @@ class BatchSampler:
         for epoch in count(first_epoch):
             barren += 1
             for position, item in self.order.epoch(epoch, start):
-                group = room.add(item) if self.pairs else (item,)
+                group = room.add(item) if self.pairs else (item, item) if self.twice else (item,)
                 if group is not None:
                     barren = 0
                     yield epoch, position, group
             start = None
-            # a row waits under another of its labels each epoch, and rows of one label may go to
-            # different processes
-            if barren > (room.most_labels + 2) * (self.num_processes if self.order.divided else 1):
+            # A row waits under another of its labels each epoch. Where processes divide the rows,
+            # two of one label meet with a chance of one in the number of processes.
+            by_chance = CHANCES * self.num_processes if self.order.divided and self.num_processes > 1 else 0
+            if barren > room.most_labels + 2 + by_chance:
                 raise ValueError(
                     f"{barren} epochs without a pair: no two of these rows share a label; sampling: "
                     "independent needs no labels"

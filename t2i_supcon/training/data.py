@@ -109,7 +109,7 @@ def batch_maker(
 ) -> Callable[[dict | None], Batches]:
     """What gives the endless batches of one process, from the start (None) or behind a state of
     theirs."""
-    data, pairs = recipe.data, recipe.sampling == "pairs"
+    data, pairs, twice = recipe.data, recipe.sampling == "pairs", recipe.sampling == "captions"
     files = _files(recipe, data.train_split)
     if not data.streaming and not data.max_broken_share:
         check_known_words(rows, tokenizer, files, data.train_split)
@@ -125,7 +125,7 @@ def batch_maker(
         data.train_split,
     )
     single_label = recipe.positives == "label"
-    collate = Collator(2 if pairs else 1, None if single_label else rows.features["label"].num_classes)
+    collate = Collator(2 if pairs or twice else 1, None if single_label else rows.features["label"].num_classes)
     share = (process_index, num_processes)
     column = "label" if single_label else "labels"
     if data.streaming:
@@ -136,7 +136,7 @@ def batch_maker(
     data_id = content_hash(rows, files)
 
     def make_batches(state: dict | None) -> Batches:
-        sampler = BatchSampler(order, recipe.batch_size, recipe.seed, pairs, *share)
+        sampler = BatchSampler(order, recipe.batch_size, recipe.seed, pairs, *share, twice=twice)
         return Batches(samples, sampler, collate, device, data.workers, data.max_broken_share, state, data_id)
 
     return make_batches

@@ -166,8 +166,8 @@ class Recipe(CheckedFields):
         batch_size: rows per process and micro-batch; a pair is two rows.
         gradient_accumulation: micro-batches of a step; each contrasts its own rows only (those of
             all processes).
-        sampling: "pairs" of rows that share a label, in two views; or "independent" rows in one
-            view (the baseline).
+        sampling: "pairs" of rows that share a label, in two views; "independent" rows in one view
+            (the baseline); or "captions": independent rows, each in two views with two captions.
         loss_weights: weight of each loss term; a term without weight is not computed.
         supcon_temperature: tau of the supervised contrastive term `supcon`.
         supcon_projection: width of a trained projection of the embeddings that `supcon` contrasts;
@@ -212,7 +212,7 @@ class Recipe(CheckedFields):
     steps: int = number(1000, 1, 10**9)
     batch_size: int = number(32, 1, 2**16)
     gradient_accumulation: int = number(1, 1, 2**16)
-    sampling: Literal["pairs", "independent"] = "pairs"
+    sampling: Literal["pairs", "independent", "captions"] = "pairs"
     loss_weights: dict[str, float]
     supcon_temperature: float = number(0.1, 0, above=True)
     supcon_projection: int | None = number(None, 1, 2**16)
@@ -238,7 +238,7 @@ class Recipe(CheckedFields):
     best_metric: str | None = None
 
     def check_values(self) -> None:
-        if self.sampling == "pairs" and self.batch_size % 2:
+        if self.sampling != "independent" and self.batch_size % 2:
             raise ValueError(f"batch_size is {self.batch_size}; pairs need an even number of rows")
         unknown = set(self.loss_weights) - set(self.terms())
         if unknown:
@@ -250,6 +250,11 @@ class Recipe(CheckedFields):
         for name, weight in self.loss_weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"loss_weights.{name} is {weight}; a weight is a number of at least 0")
+        if self.loss_weights.get("nt_xent") and self.sampling != "captions":
+            raise ValueError(
+                f"loss_weights names 'nt_xent', which contrasts two captions of one image, and sampling is "
+                f"{self.sampling!r}: set sampling: captions"
+            )
         for name in self.required_terms():
             if name not in self.loss_weights:
                 raise ValueError(f"loss_weights lacks {name!r}, without which phase {self.phase!r} trains nothing")

@@ -219,3 +219,17 @@ def test_impossible_batches_are_refused():
         IndexedRows([], 0, pairs=False)
     with pytest.raises(ValueError, match="no row"):
         take(BatchSampler(InOrder([]), 2, 0, pairs=True), 1)
+
+
+def test_rows_can_stand_in_two_views_with_a_draw_of_their_own():
+    sampler = BatchSampler(IndexedRows([0] * 6, seed=1, pairs=False), 4, 1, pairs=False, twice=True)
+    batches = list(islice(sampler, 6))
+    for batch in batches:
+        rows, draws = zip(*batch)
+        assert rows[:2] == rows[2:] and len(set(draws)) == 4
+    assert sorted(row for batch in batches[:3] for row, _ in batch[:2]) == list(range(6))  # one epoch
+    again = BatchSampler(IndexedRows([0] * 6, seed=1, pairs=False), 4, 1, pairs=False, twice=True)
+    again.state = sampler.states[1]
+    assert list(islice(again, 3)) == batches[2:5]
+    with pytest.raises(ValueError, match="batch_size is 5; pairs need an even number of rows"):
+        BatchSampler(IndexedRows([0], seed=1, pairs=False), 5, 1, pairs=False, twice=True)

@@ -22,6 +22,7 @@ from t2i_supcon.training.recipe import (
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "scripts" / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+VARIANTS = ("-unicl", "-ce", "-ntxent")  # guided by something else than supervised contrast
 ENCODER_SIZES = {"galip-emoji": load_recipe("clip-emoji", RECIPES).model_config}  # GALIP's vision tower is phase 1's
 
 
@@ -67,7 +68,19 @@ def test_cub_and_coco_recipes_have_the_published_sizes(name, generator, discrimi
     assert sizes == [generator, discriminators]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("-baseline")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(VARIANTS)])
+def test_another_guidance_differs_in_its_term_only(name):
+    full, variant = (recipe_values(load_recipe(n, RECIPES)) for n in (name.rsplit("-", 1)[0], name))
+    term = {"unicl": "unicl", "ce": "label_ce", "ntxent": "nt_xent"}[name.rsplit("-", 1)[1]]
+    assert variant["loss_weights"].pop(term) == full["loss_weights"].pop("supcon")
+    if "encoders" in full:
+        assert variant.pop("encoders") == full.pop("encoders").replace("/model", f"-{name.rsplit('-', 1)[1]}/model")
+    assert variant.pop("sampling") == ("captions" if term == "nt_xent" else full["sampling"])
+    del full["sampling"]
+    assert variant == full
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(("-baseline", *VARIANTS))])
 def test_a_baseline_differs_in_method_only(name):
     full, baseline = (recipe_values(load_recipe(n, RECIPES)) for n in (name, f"{name}-baseline"))
     assert "supcon" in full["loss_weights"] and full["sampling"] == "pairs"
@@ -122,6 +135,7 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("evaluation.images=1", "evaluation.images is 1; it must be at least 2"),
         ("evaluation=imagenet-lite0", "evaluation is imagenet-lite0; it must be a mapping"),
         ("best_metric=kid", "best_metric is 'kid', but phase 'gan' evaluates frechet_encoder"),
+        ("loss_weights.nt_xent=1", "'nt_xent', which contrasts two captions of one image, and sampling is 'pairs'"),
         ("steps=010", "'steps' expected int, got str"),
         ("steps=1:30", "'steps' expected int, got str"),
         ("loss_weights.d_adv=null", "loss_weights lacks 'd_adv', without which phase 'gan' trains nothing"),

@@ -114,9 +114,20 @@ def test_a_place_in_one_order_is_refused_for_another(folder, tokenizer):
         ValueError, match="the checkpoint does not fit the recipe: data was a stream there and is 60 rows here"
     ):
         make_batches(folder, tokenizer, False, batches.state_dict())
-    sampler = BatchSampler(streamed(folder), 4, 0, True)
-    with pytest.raises(ValueError, match="batch_size was 8 there and is 4 here"):
+    sampler = BatchSampler(streamed(folder), 8, 1, True)
+    with pytest.raises(ValueError, match="seed was 0 there and is 1 here"):
         Batches(TrainingRows(None, tokenizer, (8,), 0), sampler, Collator(2), state=batches.state_dict())
+
+
+def test_another_batch_size_goes_on_behind_the_same_place(folder, tokenizer):
+    batches = make_batches(folder, tokenizer, True)
+    used, following = islice(batches, 2)
+    state = make_batches(folder, tokenizer, True)
+    next(iter(state))
+    sampler = BatchSampler(streamed(folder), 4, 0, True)
+    smaller = Batches(TrainingRows(None, tokenizer, (8,), 0), sampler, Collator(2), state=state.state_dict())
+    labels = [batch.labels[:2].tolist() for batch in islice(smaller, 2)]
+    assert labels[0] + labels[1] == following.labels[:4].tolist() != used.labels[:4].tolist()
 
 
 def test_iterating_again_goes_on_behind_the_last_batch(folder, tokenizer):

@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from conftest import states_equal, write_dataset
 from torch.testing import assert_close
 from training.distributed_steps import ENCODER_CASES, GAN_CASES, run_all
 
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
+from t2i_supcon.training.distributed import prepare_network
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,3 +99,11 @@ def test_a_run_of_two_processes_resumes_exactly(launched, phase):
     for state in checkpoints:
         state.pop("window")  # holds seconds; its sums are in the log
     assert states_equal(*checkpoints)
+
+
+@pytest.mark.parametrize(("kind", "processes"), [(DistributedType.FSDP, 1), (DistributedType.XLA, 4)])
+def test_launches_that_would_train_something_else_are_refused(kind, processes, encoders):
+    """What such a launch makes of the accelerator, without the machines for it."""
+    launched = SimpleNamespace(distributed_type=kind, num_processes=processes)
+    with pytest.raises(ValueError, match=f"launched as {kind.value}; every process trains whole networks here"):
+        prepare_network(encoders, launched, sync_batch_norm=True)

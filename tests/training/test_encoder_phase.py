@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from accelerate import Accelerator
 from conftest import CAPTIONS, TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_TRANSFORMER
 from torch.nn import functional as F
 from torch.testing import assert_close
+from training.conftest import encoder_recipe
 from transformers import CLIPConfig, CLIPModel
 
 from t2i_supcon.conversion import load_encoders, load_inception_weights
@@ -16,6 +18,7 @@ from t2i_supcon.data import Batch, load_rows
 from t2i_supcon.models import CLIPPairConfig, CLIPPairModel, DAMSMModel
 from t2i_supcon.models.inception import InceptionTrunk
 from t2i_supcon.training import EncoderPhase, train
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 from t2i_supcon.training.encoder_phase import new_encoders
 from t2i_supcon.training.recipe import parse_recipe
 
@@ -233,3 +236,13 @@ def test_damsm_too_can_start_from_what_phase_1_saved(encoders, tokenizer, tmp_pa
     loaded, again = load_encoders(str(tmp_path), max_words=4)
     assert isinstance(loaded, DAMSMModel) and again.model_max_length == 4
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in encoders.state_dict().items())
+
+
+def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):
+    train(encoder_recipe(tiny_data, train_trunk=False), tmp_path / "run")
+    first, last = (
+        load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[i])["phase"]["model"] for i in (0, -1)
+    )
+    changed = [key for key in first if key.endswith("weight") and not torch.equal(first[key], last[key])]
+    moved = {re.sub(r"\..*", "", key.removeprefix("image_encoder.")) for key in changed}
+    assert moved == {"text_encoder", "region_head", "image_head"}

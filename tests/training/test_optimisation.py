@@ -2,20 +2,22 @@
 is not finite."""
 
 import copy
+import math
 from functools import partial, partialmethod
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from conftest import TINY_CLIP_IMAGE, TINY_CLIP_TEXT, tiny_config
 from torch.testing import assert_close
 
 from t2i_supcon.data import Batch
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel
 from t2i_supcon.training import EncoderPhase, GANPhase
-from t2i_supcon.training.distributed import prepare_network
+from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
+from t2i_supcon.training.optimisation import take_step
+from t2i_supcon.training.phase import StepResult
 from t2i_supcon.training.recipe import parse_recipe
 
 WEIGHTS = {
@@ -161,14 +163,6 @@ def test_another_number_of_micro_batches_is_refused(make, encoders):
         make(encoders, accumulation=2).train_step(make_batch())
 
 
-@pytest.mark.parametrize(("kind", "processes"), [(DistributedType.FSDP, 1), (DistributedType.XLA, 4)])
-def test_launches_that_would_train_something_else_are_refused(kind, processes, encoders):
-    """What such a launch makes of the accelerator, without the machines for it."""
-    launched = SimpleNamespace(distributed_type=kind, num_processes=processes)
-    with pytest.raises(ValueError, match=f"launched as {kind.value}; every process trains whole networks here"):
-        prepare_network(encoders, launched, sync_batch_norm=True)
-
-
 def joint_norm(parameters):
     return torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
 
@@ -250,3 +244,26 @@ def test_compiled_networks_take_the_same_step(encoders, monkeypatch):
     assert (
         gan_phase(encoders, compile=True).discriminator._compiled_call_impl is None
     )  # its penalty needs a second derivative
+
+
+def test_the_scale_of_fp16_gradients_and_skipped_updates_are_logged():
+    class Skipping(torch.optim.SGD):
+        step_was_skipped = True
+
+    accelerator = SimpleNamespace(
+        scaler=torch.amp.GradScaler("cpu", init_scale=8.0), unscale_gradients=lambda optimizer: None
+    )
+    weight = torch.nn.Parameter(torch.ones(1))
+    (weight * float("inf")).backward()
+    accelerator.scaler.scale(torch.zeros(1))
+    values = take_step(accelerator, Skipping([weight]), StepResult({"words": torch.tensor(1.0)}), "encoders", 0)
+    assert values.statistics["gradient_scale"] == 8 and values.statistics["skipped_encoders"] == 1
+    assert values.gradient_norms["encoders"].isinf()
+
+
+def test_the_learning_rate_follows_the_schedule(tiny_data, phase1):
+    """A checkpoint holds the rate of the step before it."""
+    states = [load_checkpoint(path) for path in list_checkpoints(phase1 / "checkpoints")]
+    assert [state["step"] for state in states] == [3, 6, 7]
+    rates = [state["phase"]["optimizer"]["param_groups"][0]["lr"] for state in states]
+    assert rates == pytest.approx([2e-3 * (1 + math.cos(math.pi * taken / 7)) / 2 for taken in (2, 5, 6)])

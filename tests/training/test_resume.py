@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import encoded, picture, write_dataset
-from training.test_loop import assert_same_run, encoder_recipe, entries, gan_recipe, newest, phase1  # noqa: F401
+from training.conftest import assert_same_run, encoder_recipe, entries, gan_recipe, newest
 
 from t2i_supcon.models import DAMSMModel
 from t2i_supcon.training import EncoderPhase, train
@@ -70,7 +70,7 @@ def test_other_data_of_equal_length_is_refused_and_moved_data_is_not(tiny_data, 
     assert newest(stopped)["step"] == 7
 
 
-def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_data, phase1, tmp_path):  # noqa: F811
+def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_data, phase1, tmp_path):
     run, other, moved = tmp_path / "gan", tmp_path / "other", tmp_path / "moved"
     train(gan_recipe(tiny_data, phase1 / "model"), run, max_steps=3)
     shutil.copytree(phase1 / "model", other)

@@ -1,0 +1,66 @@
+"""The table of measures, on points for which each number is known."""
+
+import numpy as np
+import pytest
+from evaluation.test_judge import clusters
+
+from t2i_supcon.evaluation.judge import fit_label_classifier
+from t2i_supcon.evaluation.measures import MEASURES, Compared, FeatureSet, check_measures
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(60) % 3
+POINTS = RNG.normal(size=(60, 4)) + LABELS[:, None]
+SHIFT = np.array([1.0, -2.0, 0.0, 2.0])
+
+
+def compute(name, judged, **sides):
+    return MEASURES[name].compute(Compared(FeatureSet(POINTS, LABELS), judged, **sides))
+
+
+def test_a_shift_moves_distances_by_its_square():
+    """Both sides have one covariance, of all points and of those of each class."""
+    shifted = FeatureSet(POINTS + SHIFT, LABELS)
+    assert compute("frechet", shifted) == {"frechet": pytest.approx(9)}
+    assert compute("class_frechet", shifted) == {"class_frechet": pytest.approx(9), "class_frechet.classes": 3}
+    unlabelled = FeatureSet(POINTS + SHIFT, np.where(LABELS == 1, -1, LABELS))
+    assert compute("class_frechet", unlabelled)["class_frechet.classes"] == 2
+
+
+def test_the_same_points_are_as_good_as_real_and_far_ones_are_not():
+    same, far = FeatureSet(POINTS, LABELS), FeatureSet(POINTS + 100, LABELS)
+    assert compute("precision_recall", same) == {"precision": 1, "recall": 1}
+    assert compute("precision_recall", far) == {"precision": 0, "recall": 0}
+    assert compute("density_coverage", same)["coverage"] == 1
+    assert compute("density_coverage", far) == {"density": 0, "coverage": 0}
+    assert (
+        compute("kid", same)["kid"] < 0 < compute("kid", far)["kid"]
+    )  # unbiased: the same points are nearer than chance
+
+
+def test_the_inception_score_counts_classes_that_are_told_apart():
+    sure, unsure = 50 * np.eye(4)[np.arange(80) % 4], np.zeros((80, 4))
+    for logits, expected in ((sure, 4), (unsure, 1)):
+        found = compute("is", FeatureSet(POINTS, LABELS, logits))
+        assert found == {"is": pytest.approx(expected), "is.std": pytest.approx(0, abs=1e-9)}
+
+
+def test_pictures_without_label_are_not_judged_by_it():
+    classifier = fit_label_classifier(*clusters(0))
+    points, labels = clusters(1)
+    wrong = np.where(labels == 3, 5, -1)  # all that have a label have a wrong one
+    found = compute("label_accuracy", FeatureSet(points, wrong), classifier=classifier)
+    assert found["label_accuracy"] < 0.05 and found.keys() == {"label_accuracy"}
+    groups = {3: "few", 5: "few", 8: "many"}
+    found = compute("label_accuracy", FeatureSet(points, wrong), classifier=classifier, groups=groups)
+    assert found["group_accuracy"] > 0.95
+
+
+def test_what_cannot_be_measured_is_refused_by_name():
+    check_measures(MEASURES, has_labels=True, has_logits=True)
+    check_measures(["frechet"], has_labels=False, has_logits=False)
+    with pytest.raises(ValueError, match="there is no metric 'fid'; known are frechet, kid"):
+        check_measures(["frechet", "fid"], has_labels=True, has_logits=True)
+    with pytest.raises(ValueError, match="class_frechet needs labels of the pictures, and these have none"):
+        check_measures(["class_frechet"], has_labels=False, has_logits=True)
+    with pytest.raises(ValueError, match="is needs a feature network with classes of its own"):
+        check_measures(["is"], has_labels=True, has_logits=False)

@@ -1,0 +1,37 @@
+"""A number is kept with its protocol, and compared with none of another."""
+
+import pytest
+from evaluation.test_tables import evaluation, several
+
+from t2i_supcon.evaluation import Evaluation, compare
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"real": 999}, "real is 1021 in the first and 999 in the second"),
+        ({"data_hash": "other"}, "data_hash is abc in the first and other"),
+        ({"features": {"network": "inception-fid"}}, "features is .*imagenet-lite0.* in the first"),
+        ({"truncation": 0.5}, "truncation is None in the first and 0.5"),
+    ],
+)
+def test_other_protocols_are_refused_by_name(change, message):
+    found = several() | {"x": evaluation("dmgan", {}, 0, 1.0, **change)}
+    with pytest.raises(ValueError, match=f"a and x cannot be compared: {message}"):
+        compare(found, "frechet")
+
+
+def test_what_is_saved_is_read_again(tmp_path):
+    for name, one in several().items():
+        one.save(tmp_path / f"{name}.json")
+        assert Evaluation.load(tmp_path / f"{name}.json") == one
+    several()["b"].save(tmp_path / "evaluation.json")
+    assert Evaluation.load(tmp_path) == several()["b"]
+
+
+def test_a_file_of_another_kind_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"values": {}}')
+    with pytest.raises(ValueError, match="a.json holds no evaluation of this package"):
+        Evaluation.load(tmp_path / "a.json")
+    with pytest.raises(FileNotFoundError):
+        Evaluation.load(tmp_path / "b.json")

@@ -233,7 +233,8 @@ def frechet_bias(statistics: FeatureStatistics, count_a: int, count_b: int) -> f
 
     To first order in 1/N, (1/N_a + 1/N_b) * (tr C + sum_ij l_i l_j / (2 (l_i + l_j)) + tr C / 4)
     with the eigenvalues l of C: the first term is the means', the others are the expectation of the
-    second derivative of the distance under the Wishart law of sample covariances.
+    second derivative of the distance under the Wishart law of sample covariances. Far fewer
+    rows than features make it somewhat too large.
 
     Args:
         statistics: of the larger set; those of few vectors know too few directions and give too

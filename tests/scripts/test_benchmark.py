@@ -104,6 +104,14 @@ def test_the_word_loss_is_compared_with_an_equal_one(capsys):
     assert rows == "5" and float(difference) < 1e-5
 
 
+def test_evaluations_are_compared_with_equal_ones(capsys):
+    sizes = ["--rows", "9", "40", "--width", "16", "--side", "75", "--batch-size", "1"]
+    benchmark.main(["evaluate", "--repeats", "1", *sizes])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line[:16] for line in lines] == ["Frechet distance", "Frechet distance", "Inception featur"]
+    assert all(float(line.split()[-1]) < 1e-4 for line in lines)
+
+
 def test_every_way_of_the_data_is_timed(capsys, monkeypatch):
     monkeypatch.setattr(BENCHMARKS["data"], "BATCH", 4)
     benchmark.main(["data", "--repeats", "1", "--rows", "8"])

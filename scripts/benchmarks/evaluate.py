@@ -1,0 +1,90 @@
+"""What an evaluation computes: the Frechet distance beside scipy's matrix root, and the features of
+the FID network beside the plain network."""
+
+import argparse
+import copy
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+
+from t2i_supcon.metrics import FeatureStatistics, feature_statistics, frechet_distance
+from t2i_supcon.metrics.features import FIDInception
+
+from .options import add_batch_size, add_device, add_repeats, check_device, positive_int
+from .timers import Stopwatch
+
+HELP = "Frechet distances beside scipy's matrix root, Inception features beside the plain network"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this benchmark."""
+    parser.add_argument("--rows", type=positive_int, nargs="+", default=[1500, 10_000], help="(default: 1500 10000)")
+    parser.add_argument("--width", type=positive_int, default=2048, help="of the features (default: 2048)")
+    parser.add_argument("--side", type=positive_int, default=299, help="of the network's input (default: 299)")
+    add_batch_size(parser, "16")
+    add_repeats(parser, 3)
+    add_device(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the times of both for each comparison.
+
+    Raises:
+        ValueError: a device that is not there, or scipy is not installed.
+    """
+    check_device(options.device)
+    torch.manual_seed(0)
+    print(
+        f"medians of {options.repeats} interleaved runs\n{'':34}{'plain, s':>10}{'here, s':>10}{'ratio':>8}  difference"
+    )
+    for rows in options.rows:
+        a, b = (rectified_statistics(rows, options.width, shift) for shift in (0.25, 0.35))
+        runs = {
+            "plain": lambda a=a, b=b: distance_by_matrix_root(a, b),
+            "here": lambda a=a, b=b: frechet_distance(a, b),
+        }
+        report(f"Frechet distance, {rows} rows x {options.width}", runs, options)
+    plain = FIDInception().eval().requires_grad_(False).to(options.device)
+    fast = copy.deepcopy(plain).speed_up()
+    x = torch.rand(options.batch_size or 16, 3, options.side, options.side, device=options.device) * 2 - 1
+    last = x.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        runs = {"plain": lambda: plain(x)[0].cpu(), "here": lambda: fast(last)[0].cpu()}
+        report(f"Inception features, {len(x)} pictures", runs, options)
+
+
+def rectified_statistics(rows: int, width: int, shift: float) -> FeatureStatistics:
+    """Of correlated, rectified rows, as pooled features are."""
+    g = torch.randn(rows, width + 1)
+    return feature_statistics(torch.relu(g[:, 1:] + 0.5 * g[:, :1] + shift))
+
+
+def distance_by_matrix_root(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """The usual procedure: scipy's root of the product of both covariances.
+
+    Raises:
+        ValueError: scipy is not installed.
+    """
+    try:
+        from scipy.linalg import sqrtm
+    except ModuleNotFoundError as error:
+        raise ValueError("this benchmark compares with scipy: pip install scipy") from error
+    root = sqrtm(a.covariance @ b.covariance)
+    traces = np.trace(a.covariance) + np.trace(b.covariance)
+    return float(np.square(a.mean - b.mean).sum() + traces - 2 * np.trace(root.real))
+
+
+def report(name: str, runs: dict[str, Callable[[], object]], options: argparse.Namespace) -> None:
+    """Prints one line: the times of "plain" and "here", and how far their results lie apart."""
+    watch, seconds, results = Stopwatch(options.device), defaultdict(list), {}
+    for _ in range(options.repeats):
+        for kind, compute in runs.items():
+            started = watch.now()
+            results[kind] = np.asarray(compute())
+            seconds[kind].append(watch.now() - started)
+    plain, here = (median(seconds[kind]) for kind in ("plain", "here"))
+    apart = np.abs(results["here"] - results["plain"]).max() / np.abs(results["plain"]).max()
+    print(f"{name:34}{plain:>10.3f}{here:>10.3f}{plain / here:>8.1f}{apart:>12.1e}", flush=True)

@@ -19,7 +19,8 @@ ifeq ($(filter $(MODEL),attngan dmgan ssagan galip),)
 	$(error there is no GAN MODEL=$(MODEL); it is one of attngan, dmgan, ssagan, galip)
 endif
 	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=400
-	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=$(STEPS) encoders=$(RUNS)/$(ENCODERS)/model
+	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=$(STEPS) encoders=$(RUNS)/$(ENCODERS)/model \
+		evaluation.features=null best_metric=frechet_encoder
 	$(BIN)/python scripts/generate.py --model $(RUNS)/$(MODEL)/model --prompts-file scripts/prompts.txt $(TRUNCATION) --output $(RUNS)/$(MODEL)-grid.png
 	@echo "a dozen prompts, drawn: $(RUNS)/$(MODEL)-grid.png"
 

@@ -206,6 +206,12 @@ class GANPhase:
                 f"encoders {recipe.encoders!r}: {recipe.model} needs a {needed.__name__}, found a "
                 f"{type(found).__name__}"
             )
+        if recipe.text_gain != 1:
+            if not hasattr(found.config, "gain"):
+                raise ValueError(
+                    f"text_gain is {recipe.text_gain}, and a {type(found).__name__} has no gain: remove it"
+                )
+            found.config.gain = encoders.config.text_config.gain = recipe.text_gain
         config = build_model_config(
             gan.config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given}
         )

@@ -348,6 +348,8 @@ class GANRecipe(Recipe):
     Args:
         model: a name of the table `GANS`.
         encoders: folder or Hub name of what phase 1 saved.
+        text_gain: factor on the embeddings of a DAMSM text encoder, kept in the model's config: on
+            small data they may be far smaller than the noise beside them.
         generator_learning_rate, discriminator_learning_rate, betas: of the two Adams.
         magp_step: the gradient penalty takes an optimiser step of its own after the hinge loss's
             ("separate", as SSA-GAN's authors did) or joins its sum ("joint", one backward per
@@ -364,6 +366,7 @@ class GANRecipe(Recipe):
     """
 
     encoders: str
+    text_gain: float = number(1.0, 0, 1e6, above=True)
     generator_learning_rate: float = number(1e-4, 0, 10)
     discriminator_learning_rate: float = number(4e-4, 0, 10)
     betas: tuple[float, float] = number((0.0, 0.9), 0, 1, below=True)
@@ -453,6 +456,8 @@ def fixed_values(recipe: Recipe) -> dict:
     names = ("phase", "model", "seed", "sampling", "positives", "supcon_projection")
     if isinstance(recipe, EncoderRecipe):
         names += ("pretrained", "inception_weights", "image_size")
+    else:
+        names += ("text_gain",)
     values = {name: getattr(recipe, name) for name in names}
     return values | {"data.streaming": recipe.data.streaming}
 

@@ -300,3 +300,20 @@ def test_the_gain_scales_what_the_text_encoder_says(encoders):
     louder = encoders.text_encoder(ids, torch.ones_like(ids))
     assert_close(louder.sent_emb, 4 * plain.sent_emb)
     assert_close(louder.word_embs, 4 * plain.word_embs)
+
+
+def test_a_text_gain_is_applied_and_saved_with_the_model(encoders, tokenizer, tiny_data, clip_folder, tmp_path):
+    encoders.save_pretrained(tmp_path / "encoders")
+    tokenizer.save_pretrained(tmp_path / "encoders")
+    rows = load_rows(str(tiny_data), "train")
+    values = {"phase": "gan", "model": "ssagan", "encoders": str(tmp_path / "encoders"), "model_config": TINY["ssagan"]}
+    recipe = parse_recipe({**values, "loss_weights": WEIGHTS, "text_gain": 4, "data": {"name": str(tiny_data)}})
+    phase = GANPhase.from_recipe(recipe, Accelerator(), rows, rows)
+    ids = torch.tensor([[1, 2, 3]])
+    plain = encoders.text_encoder(ids, torch.ones_like(ids)).sent_emb
+    assert_close(phase.text_encoder(ids, torch.ones_like(ids)).sent_emb, 4 * plain)
+    phase.save_pretrained(tmp_path / "model")
+    saved = GANS["ssagan"].composite.from_pretrained(tmp_path / "model")
+    assert_close(saved.text_encoder(ids, torch.ones_like(ids)).sent_emb, 4 * plain)
+    with pytest.raises(ValueError, match="text_gain is 2.0, and a CLIPTextEncoder has no gain"):
+        GANPhase.from_recipe(galip_recipe(clip_folder, text_gain=2), Accelerator(), rows, rows)

@@ -39,6 +39,7 @@ CALLS = {
     "matching_aware_gradient_penalty": (penalty, [*EMBEDDINGS, (6, 5), (6, 5)]),
     "matching_loss": (lambda x: losses.matching_loss(x, LABELS), [(4, 4)]),
     "nt_xent_loss": (lambda a, b: losses.nt_xent_loss(a, b, 0.2), EMBEDDINGS),
+    "pixel_loss": (losses.pixel_loss, [(2, 3, 4, 4), (2, 3, 4, 4)]),
     "sentence_matching_loss": (lambda a, b: losses.sentence_matching_loss(a, b, LABELS), EMBEDDINGS),
     "supcon_loss": (lambda z: losses.supcon_loss(z, JACCARD, 0.5), [(4, 6)]),
     "unicl_loss": (lambda a, b, s: losses.unicl_loss(a, b, JACCARD, s.exp()), [*EMBEDDINGS, ()]),

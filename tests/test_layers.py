@@ -93,3 +93,13 @@ def test_scripts_hold_no_logic():
         assert not loops, f"{path.name}, line {loops[0].lineno}: this belongs into the package"
         branches = [node for node in ast.walk(tree) if isinstance(node, (ast.If, ast.For))]
         assert len(branches) <= 6, f"{path.name} has {len(branches)} branches and loops"
+
+
+def test_every_file_of_the_package_has_a_test_file():
+    """`evaluate` loads each folder in metrics by its path: test_modules and test_space run over all
+    of them."""
+    tests = PACKAGE.parent / "tests"
+    own = [path for path in FILES if path.name != "__init__.py" and layer(path) != "metrics/modules"]
+    relative = [path.relative_to(PACKAGE) for path in own]
+    lacking = [str(path) for path in relative if not (tests / path.parent / f"test_{path.name}").is_file()]
+    assert not lacking, f"without a test file: {', '.join(lacking)}"

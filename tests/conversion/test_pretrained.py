@@ -8,11 +8,15 @@ import pytest
 import torch
 from conftest import tiny_config
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from torch.testing import assert_close
+from training.test_encoder_phase import foreign_clip
 from transformers import AutoModel
 
-from t2i_supcon.conversion import load_encoders
+from t2i_supcon.conversion import load_encoders, load_inception_weights
 from t2i_supcon.conversion.pretrained import load_pretrained, load_tokenizer
-from t2i_supcon.models import GANS, SSAGANForTextToImage
+from t2i_supcon.models import GANS, CLIPPairModel, DAMSMModel, SSAGANForTextToImage
+from t2i_supcon.models.inception import InceptionTrunk
 
 KEY = "generator.project_noise.weight"
 
@@ -179,3 +183,52 @@ def test_encoders_are_loaded_whole_or_refused(folder, encoders, tokenizer, tmp_p
         weights(change)(tmp_path / "damaged")
         with pytest.raises(ValueError, match=message):
             load_encoders(str(tmp_path / "damaged"), 4)
+
+
+def test_clip_of_transformers_embeds_the_same(tokenizer, tmp_path):
+    theirs = foreign_clip()
+    theirs.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    ours, loaded_tokenizer = load_encoders(str(tmp_path), max_words=77)
+    assert isinstance(ours, CLIPPairModel) and loaded_tokenizer.model_max_length == 12
+    ids = torch.tensor([[28, 3, 4, 29, 0], [28, 5, 6, 7, 29]])
+    pixels = torch.randn(2, 3, 16, 16)
+    mean, std = (buffer for buffer in (ours.image_encoder.pixel_mean, ours.image_encoder.pixel_std))
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=ids, attention_mask=(ids > 0).long(), pixel_values=(pixels * 0.5 + 0.5 - mean) / std
+        )
+        text, images = ours(ids, (ids > 0).long(), pixels)
+    assert_close(F.normalize(text.sent_emb, dim=1), expected.text_embeds)
+    assert_close(F.normalize(images.image_emb, dim=1), expected.image_embeds)
+    assert torch.equal(ours.logit_scale, theirs.logit_scale)
+
+
+def test_inception_weights_in_torchvisions_names(tmp_path):
+    source, target = InceptionTrunk(16), InceptionTrunk(16)
+    extras = {"fc.weight": torch.zeros(1000, 128), "AuxLogits.conv0.conv.weight": torch.zeros(1)}
+    torch.save(
+        {k: v for k, v in source.state_dict().items() if "num_batches" not in k} | extras, tmp_path / "inception.pth"
+    )
+    load_inception_weights(target, str(tmp_path / "inception.pth"))
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+    with pytest.raises(FileNotFoundError, match=r"no file .*none.pth; download inception_v3_google"):
+        load_inception_weights(target, str(tmp_path / "none.pth"))
+    (tmp_path / "damaged.pth").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="damaged.pth: it is no file of tensors alone"):
+        load_inception_weights(target, str(tmp_path / "damaged.pth"))
+    with pytest.raises(ValueError, match="is no Inception-v3 of this width: Conv2d_1a_3x3.conv.weight"):
+        load_inception_weights(InceptionTrunk(8), str(tmp_path / "inception.pth"))
+
+
+def test_what_is_no_encoder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no saved encoders found"):
+        load_encoders(str(tmp_path / "none"), max_words=5)
+
+
+def test_damsm_too_can_start_from_what_phase_1_saved(encoders, tokenizer, tmp_path):
+    encoders.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded, again = load_encoders(str(tmp_path), max_words=4)
+    assert isinstance(loaded, DAMSMModel) and again.model_max_length == 4
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in encoders.state_dict().items())

@@ -127,28 +127,6 @@ def test_constants_a_checkpoint_lacks_are_restored(tmp_path):
     assert torch.equal(CLIPImageEncoder.from_pretrained(tmp_path)(image).image_emb, model(image).image_emb)
 
 
-def test_conversion_reads_openais_archives_in_half_precision():
-    golden = Golden("galip_clip_encoders")
-    half = {key: value.half() for key, value in golden.weights.items()} | {"context_length": torch.tensor(16)}
-    model = load_original("galip", "clip", half, **HEADS)
-    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
-    third = golden.weights["visual.transformer.resblocks.5.attn.in_proj_weight"].half().float()[64:96]
-    assert torch.equal(model.image_encoder.vision.encoder.layers[5].self_attn.v_proj.weight, third)
-    assert model.config.text_config.eos_token_id == 59 and model.config.image_config.rescale_twice
-
-
-def test_conversion_names_what_does_not_fit():
-    weights = Golden("galip_clip_encoders").weights
-    with pytest.raises(ValueError, match="left over: image_encoder.vision.extra"):
-        load_original("galip", "clip", {**weights, "visual.extra": torch.zeros(1)}, **HEADS)
-    with pytest.raises(ValueError, match="missing: image_encoder.vision.pre_layrnorm.bias"):
-        load_original(
-            "galip", "clip", {key: value for key, value in weights.items() if key != "visual.ln_pre.bias"}, **HEADS
-        )
-    with pytest.raises(ValueError, match="num_attention_heads"):
-        load_original("galip", "clip", weights)
-
-
 def test_published_sizes_have_the_published_parameter_counts():
     with torch.device("meta"):
         image = CLIPImageEncoder(CLIPImageConfig())

@@ -177,15 +177,6 @@ def test_sizes_that_cannot_be_built_are_refused(values, message):
         GANS["attngan"].config(**values)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_files_of_another_scale_are_refused(arch):
-    weights = Golden(f"{arch}_discriminator64").weights
-    with pytest.raises(ValueError, match=r"missing: down\.4\.0"):
-        load_original(arch, "discriminator128", weights)
-    with pytest.raises(ValueError, match=r"left over: down\.4\.0"):
-        load_original(arch, "discriminator64", Golden(f"{arch}_discriminator128").weights)
-
-
 def test_single_scale_variant_draws_the_last_image_only():
     """AttnDCGAN's files: one image head, no head for the image alone; what they share with
     AttnGAN's does the same."""

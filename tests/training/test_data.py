@@ -14,7 +14,7 @@ from t2i_supcon.training import train
 from t2i_supcon.training.data import hold_out, load_splits
 from t2i_supcon.training.recipe import parse_recipe
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))  # behind `evaluate`, the library
 from prepare_data import main as prepare_data
 
 DAMSM = {"text_config": TINY_TEXT, "image_config": TINY_IMAGE}

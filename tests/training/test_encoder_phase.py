@@ -13,10 +13,9 @@ from torch.testing import assert_close
 from training.conftest import encoder_recipe
 from transformers import CLIPConfig, CLIPModel
 
-from t2i_supcon.conversion import load_encoders, load_inception_weights
+from t2i_supcon.conversion import load_encoders
 from t2i_supcon.data import Batch, load_rows
-from t2i_supcon.models import CLIPPairConfig, CLIPPairModel, DAMSMModel
-from t2i_supcon.models.inception import InceptionTrunk
+from t2i_supcon.models import CLIPPairConfig, CLIPPairModel
 from t2i_supcon.training import EncoderPhase, train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 from t2i_supcon.training.encoder_phase import new_encoders
@@ -140,25 +139,6 @@ def test_forgetful_adam_and_exponential_rates(batch, encoders):
     assert phase.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.98**114)  # the first power below a tenth
 
 
-def test_clip_of_transformers_embeds_the_same(tokenizer, tmp_path):
-    theirs = foreign_clip()
-    theirs.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    ours, loaded_tokenizer = load_encoders(str(tmp_path), max_words=77)
-    assert isinstance(ours, CLIPPairModel) and loaded_tokenizer.model_max_length == 12
-    ids = torch.tensor([[28, 3, 4, 29, 0], [28, 5, 6, 7, 29]])
-    pixels = torch.randn(2, 3, 16, 16)
-    mean, std = (buffer for buffer in (ours.image_encoder.pixel_mean, ours.image_encoder.pixel_std))
-    with torch.no_grad():
-        expected = theirs(
-            input_ids=ids, attention_mask=(ids > 0).long(), pixel_values=(pixels * 0.5 + 0.5 - mean) / std
-        )
-        text, images = ours(ids, (ids > 0).long(), pixels)
-    assert_close(F.normalize(text.sent_emb, dim=1), expected.text_embeds)
-    assert_close(F.normalize(images.image_emb, dim=1), expected.image_embeds)
-    assert torch.equal(ours.logit_scale, theirs.logit_scale)
-
-
 @pytest.mark.parametrize("source", ["own", "transformers"])
 def test_pretrained_encoders_are_fine_tuned(source, tokenizer, tiny_data, tmp_path):
     model = foreign_clip() if source == "transformers" else tiny_clip()
@@ -180,23 +160,6 @@ def test_new_clip_reads_no_more_words_than_the_recipe_says(tiny_data):
     encoded = tokenizer(CAPTIONS[2], truncation=True, return_tensors="pt")
     assert encoded["input_ids"].shape == (1, 3)
     model.text_encoder(encoded["input_ids"], encoded["attention_mask"])
-
-
-def test_inception_weights_in_torchvisions_names(tmp_path):
-    source, target = InceptionTrunk(16), InceptionTrunk(16)
-    extras = {"fc.weight": torch.zeros(1000, 128), "AuxLogits.conv0.conv.weight": torch.zeros(1)}
-    torch.save(
-        {k: v for k, v in source.state_dict().items() if "num_batches" not in k} | extras, tmp_path / "inception.pth"
-    )
-    load_inception_weights(target, str(tmp_path / "inception.pth"))
-    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
-    with pytest.raises(FileNotFoundError, match=r"no file .*none.pth; download inception_v3_google"):
-        load_inception_weights(target, str(tmp_path / "none.pth"))
-    (tmp_path / "damaged.pth").write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="damaged.pth: it is no file of tensors alone"):
-        load_inception_weights(target, str(tmp_path / "damaged.pth"))
-    with pytest.raises(ValueError, match="is no Inception-v3 of this width: Conv2d_1a_3x3.conv.weight"):
-        load_inception_weights(InceptionTrunk(8), str(tmp_path / "inception.pth"))
 
 
 @pytest.mark.parametrize(
@@ -223,19 +186,6 @@ def test_sizes_that_the_captions_decide_are_refused(tiny_data):
     for model, key in (("damsm", "vocab_size"), ("clip", "max_position_embeddings")):
         with pytest.raises(ValueError, match=f"text_config.{key} is set by the captions"):
             new_encoders(recipe_of(model, model_config={"text_config": {key: 9}}), rows)
-
-
-def test_what_is_no_encoder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no saved encoders found"):
-        load_encoders(str(tmp_path / "none"), max_words=5)
-
-
-def test_damsm_too_can_start_from_what_phase_1_saved(encoders, tokenizer, tmp_path):
-    encoders.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    loaded, again = load_encoders(str(tmp_path), max_words=4)
-    assert isinstance(loaded, DAMSMModel) and again.model_max_length == 4
-    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in encoders.state_dict().items())
 
 
 def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):

@@ -103,7 +103,8 @@ class GANPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True  # for the towers that attend; the choice made here is handed down to them
 
     @classmethod
-    def from_pretrained(cls, name, *args, output_loading_info=False, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
+        name = pretrained_model_name_or_path
         model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         for module in model.modules():
             if hasattr(module, "freeze"):

@@ -284,3 +284,12 @@ def test_encoders_save_and_load_exactly(encoders, tokenizer, tmp_path):
     assert_same_weights(encoders, AutoModel.from_pretrained(tmp_path))
     assert_same_weights(encoders.text_encoder, DAMSMTextEncoder.from_pretrained(tmp_path))
     assert AutoTokenizer.from_pretrained(tmp_path)("a red star")["input_ids"] == tokenizer("a red star")["input_ids"]
+
+
+def test_models_load_by_the_librarys_own_argument_names(gan_name, tmp_path):
+    composite = GANS[gan_name].composite(tiny_config(gan_name))
+    state = composite.state_dict()
+    again = GANS[gan_name].composite.from_pretrained(
+        pretrained_model_name_or_path=None, config=composite.config, state_dict=state
+    )
+    assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())

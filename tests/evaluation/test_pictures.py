@@ -35,8 +35,8 @@ def test_prompts_follow_the_rows(tiny_data):
     assert len(choose_prompts(rows, "all", None, seed=0)) == 48
     assert choose_prompts(rows, "first", 30, seed=0) == first + first[:6]
     assert choose_prompts(rows, "first", 2, seed=0) == [first[0], first[-1]]
-    drawn = [choose_prompts(rows, "random", None, seed=seed) for seed in (0, 0, 1)]
-    assert drawn[0] == drawn[1] != drawn[2]
+    random_ones = [choose_prompts(rows, "random", None, seed=seed) for seed in (0, 0, 1)]
+    assert random_ones[0] == random_ones[1] != random_ones[2]
     knows_stars = build_tokenizer(["star"], max_words=3)
     assert {prompt.caption for prompt in choose_prompts(rows, "all", None, 0, knows_stars)} == {"yellow star"}
     with pytest.raises(ValueError, match="no row has a caption with a word that the model knows"):

@@ -40,9 +40,9 @@ def test_cutout_zeroes_a_square_of_half_the_side_around_any_point(size, side, fi
             columns = (torch.arange(size) >= left) & (torch.arange(size) < left + side)
             squares[tuple((rows[:, None] & columns).flatten().tolist())] = (top, left)
     assert len(squares) == len(starts) ** 2
-    seen = [squares[tuple(mask.flatten().tolist())] for mask in cut[:, 0]]  # no other shape is a key
+    places = [squares[tuple(mask.flatten().tolist())] for mask in cut[:, 0]]  # no other shape is a key
     for axis in (0, 1):
-        counts = [sum(place[axis] == start for place in seen) for start in starts]
+        counts = [sum(place[axis] == start for place in places) for start in starts]
         assert min(counts) > 0.7 * 4000 / len(starts) and max(counts) < 1.3 * 4000 / len(starts)
 
 

@@ -98,13 +98,13 @@ def test_fp16_is_refused_for_the_penalty_alone(encoders):
 
 
 def test_the_discriminator_reads_images_in_its_own_layout(encoders, batch):
-    phase, seen = make_phase(encoders), []
-    phase.discriminator.from_rgb.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    phase, calls = make_phase(encoders), []
+    phase.discriminator.from_rgb.register_forward_hook(lambda module, inputs, output: calls.append((inputs[0], output)))
     phase.train_step(
         dataclasses.replace(batch, images=tuple(x.contiguous(memory_format=torch.channels_last) for x in batch.images))
     )
-    assert len(seen) == 3 and all(
-        x.is_contiguous() and y.is_contiguous() for x, y in seen
+    assert len(calls) == 3 and all(
+        x.is_contiguous() and y.is_contiguous() for x, y in calls
     )  # real, generated, and these for the generator
 
 

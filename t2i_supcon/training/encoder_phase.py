@@ -55,6 +55,7 @@ class EncoderPhase:
         self.accelerator = accelerator
         self.tokenizer = tokenizer
         self.evaluation = evaluation
+        self.reference = None  # retrieval needs no training images
         self.image_sizes = (recipe.image_size,)
         self.step = 0
         self._held_out: tuple[EmbeddedImages, Tensor] | None = None

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data import Batch
+from ..data import Batch, EvaluationRows
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,14 @@ class Phase(Protocol):
     Attributes:
         step: updates made so far: the one counter of a run.
         image_sizes: sides of the images that a batch holds, from low to high.
+        evaluation: held-out rows that it evaluates on, if any.
+        reference: real training rows that stand beside them, if any.
     """
 
     step: int
     image_sizes: tuple[int, ...]
+    evaluation: EvaluationRows | None
+    reference: EvaluationRows | None
 
     def train_step(self, *micro_batches: Batch) -> StepResult:
         """One update of everything trained, by the mean gradient of the micro-batches.

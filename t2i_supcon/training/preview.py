@@ -32,7 +32,7 @@ def preview(
         folder: where the picture goes; nothing else is written.
     """
     micro_batches = list(islice(make_batches(None), accelerator.gradient_accumulation_steps))
-    for held_out in filter(None, (phase.evaluation, getattr(phase, "reference", None))):
+    for held_out in filter(None, (phase.evaluation, phase.reference)):
         for _ in held_out.batches(64):  # a broken image would stop the first evaluation
             pass
     peak = measure_step(phase, micro_batches, accelerator.device)

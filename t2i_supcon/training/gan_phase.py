@@ -4,6 +4,7 @@ images fit their texts and labels."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 
@@ -537,17 +538,22 @@ class GANPhase:
         """What is used as it is."""
         return {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder}
 
+    @cached_property
+    def _frozen_hashes(self) -> dict[str, str]:
+        """What the encoders are known by; they never change, so that checkpoints need no more."""
+        return {name: weights_hash(network) for name, network in self.frozen_networks().items()}
+
     def state_dict(self) -> dict:
         return {
             "step": self.step,
             "modules": {name: module.state_dict() for name, module in self.networks().items()},
             "optimizers": [optimizer.state_dict() for optimizer in (self.g_optimizer, self.d_optimizer)],
-            "frozen": {name: weights_hash(network) for name, network in self.frozen_networks().items()},
+            "frozen": self._frozen_hashes,
         }
 
     def load_state_dict(self, state: dict) -> None:
-        for name, network in self.frozen_networks().items():
-            if state["frozen"][name] != weights_hash(network):
+        for name in self.frozen_networks():
+            if state["frozen"][name] != self._frozen_hashes[name]:
                 raise ValueError(
                     f"the checkpoint does not fit the recipe: encoders {self.recipe.encoders!r} have another {name} "
                     "than those it was trained around; name these, or start in another folder"

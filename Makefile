@@ -1,4 +1,4 @@
-# make demo                 trains both phases of SSA-GAN on the embedded emoji data (9 minutes on 2 CPU cores) and draws a grid
+# make demo                 trains both phases of SSA-GAN on the embedded emoji data and draws a grid
 # make demo MODEL=galip     the same with another GAN: attngan, dmgan, ssagan or galip
 # make test                 runs the whole test suite
 PYTHON ?= python3.11

@@ -1,7 +1,6 @@
 """Draws pictures from sentences with a saved model.
 
-python scripts/generate.py --model runs/ssagan-emoji/model \\
-    --prompt "a red heart" --prompt "a green tree"
+python scripts/generate.py --prompt "a red heart" --prompt "a green tree"
 python scripts/generate.py --model runs/ssagan-emoji/model \\
     --prompts-file scripts/prompts.txt --images-per-prompt 4
 python scripts/generate.py --model runs/ssagan-emoji/model --prompt "a red heart" --attention
@@ -16,7 +15,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder of a saved text-to-image model, or its name on the Hub")
+    parser.add_argument(
+        "--model",
+        help="folder of a saved text-to-image model, or its name on the Hub (default: the emoji model in the package)",
+    )
     parser.add_argument("--prompt", action="append", default=[], help="a sentence to draw; may be given several times")
     parser.add_argument("--prompts-file", type=Path, help="a text file with one sentence per line")
     parser.add_argument("--images-per-prompt", type=int, default=1, help="pictures for each sentence (default: 1)")
@@ -40,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     try:
+        from t2i_supcon.embedded import embedded_model
         from t2i_supcon.gallery import make_room, read_prompts, save_gallery  # after parsing: they import torch
         from t2i_supcon.pipeline import load_pipeline
 
@@ -47,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not prompts:
             raise ValueError("nothing to draw: give --prompt or --prompts-file")
         make_room(options.output)
-        draw = load_pipeline(options.model, options.device, options.dtype)
+        draw = load_pipeline(options.model or embedded_model(), options.device, options.dtype)
         together, single = save_gallery(
             draw,
             prompts,

@@ -5,8 +5,9 @@ pipeline.
 """
 
 from . import models
+from .embedded import EMBEDDED_MODELS, embedded_model
 from .models import *  # noqa: F403
 from .pipeline import TextToImagePipeline
 
 __version__ = "0.1.0"
-__all__ = [*models.__all__, "TextToImagePipeline"]
+__all__ = [*models.__all__, "EMBEDDED_MODELS", "TextToImagePipeline", "embedded_model"]

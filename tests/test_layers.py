@@ -14,6 +14,7 @@ ALLOWED = {
     "metrics/modules": {"metrics", "evaluation"},
     "models": {"models"},
     "data": {"data"},
+    "embedded": set(),
     "figures": set(),
     "files": set(),
     "identity": {"data"},

@@ -4,6 +4,9 @@ Embedded (`FOLDER`): 6,628 drawings of 64 px by five design teams, with captions
 sub-groups; 5,607 training and 1,021 test rows. No test concept and no test caption stands in the
 training split. Licences: see `emoji64/NOTICE.md`.
 
+A row's label is its sub-group; all its labels are sub-group, group and main colours. The names of
+labels are those of the sub-groups first, then of the groups, then of the colours.
+
 The full set has nine vendors' drawings, from the icon sets of iconify and the names, keywords and
 sub-groups of emojibase, all npm packages:
 
@@ -33,7 +36,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .shards import Source, make_row
+from .shards import Source, check_label_names, make_row
 
 HELP = "drawings of emoji by nine vendors; the head of t2i_supcon/data/emoji.py says how to get them"
 logger = logging.getLogger(__name__)
@@ -90,13 +93,14 @@ HOURS = re.compile(r"\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|
 
 
 class Emoji(NamedTuple):
-    """One emoji: code points in hex, CLDR name and keywords, sub-group, and other names that
-    vendors' icons go by."""
+    """One emoji: code points in hex, CLDR name and keywords, sub-group and group, and other names
+    that vendors' icons go by."""
 
     code: str
     name: str
     keywords: list[str]
     subgroup: str
+    group: str
     unicode_name: str
     shortcodes: list[str]
 
@@ -168,24 +172,23 @@ def read_emoji(packages: Path, work: Path, size: int = 128, test_share: float = 
             ", ".join(broken),
         )
 
-    labels = list(
-        dict.fromkeys(
-            one.subgroup for one in emoji.values() if one.subgroup in {other.subgroup for _, other, _ in drawings}
-        )
-    )
+    drawn = {one.code for _, one, _ in drawings}
+    known = [one for one in emoji.values() if one.code in drawn]
+    names = [*dict.fromkeys(one.subgroup for one in known), *dict.fromkeys(one.group for one in known), *COLOURS]
+    ids = {name: number for number, name in enumerate(check_label_names(names, "emoji"))}
     held_out = _held_out_concepts([one for _, one, _ in drawings], test_share)
     rows = {"train": [], "test": []}
     for path, one, look in drawings:
-        vendor, label = path.stem.split("_")[0], labels.index(one.subgroup)
+        vendor, labels = path.stem.split("_")[0], [ids[name] for name in (one.subgroup, one.group, *look.colours)]
         split = "test" if (one.subgroup, _concept(one)) in held_out else "train"
-        rows[split].append(make_row(path.name, _captions(one, vendor, look), [label], label, path.stem, vendor))
+        rows[split].append(make_row(path.name, _captions(one, vendor, look), labels, labels[0], path.stem, vendor))
     licences = ", ".join(f"{vendor} {VENDORS[vendor].licence}" for vendor in VENDORS)
     return Source(
         title=f"Emoji of nine vendors, {size} px on white",
         licence=f"drawings, by their `source`: {licences}; names, keywords and sub-groups: Unicode CLDR "
         "through emojibase-data, MIT",
         split=f"by concept, {test_share:g} of each sub-group's held out, so that no test concept is drawn in training",
-        label_names=labels,
+        label_names=names,
         rows=rows,
         read=lambda name: _on_white(folder / name),
     )
@@ -219,10 +222,9 @@ def _read_names(packages: Path) -> list[Emoji]:
         if entry.get("group") in (None, COMPONENTS):
             continue
         code, name = _code(entry["hexcode"]), re.sub("[“”]", "", entry["label"])
-        subgroup = groups["subgroups"][str(entry["subgroup"])]
-        found.append(
-            Emoji(code, name, entry.get("tags", []), subgroup, unicode_names.get(code, "").lower(), shortcodes[code])
-        )
+        subgroup, group = groups["subgroups"][str(entry["subgroup"])], groups["groups"][str(entry["group"])]
+        tags, unicode_name = entry.get("tags", []), unicode_names.get(code, "").lower()
+        found.append(Emoji(code, name, tags, subgroup, group, unicode_name, shortcodes[code]))
     return found
 
 

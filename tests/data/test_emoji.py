@@ -9,6 +9,7 @@ from PIL import Image
 
 from t2i_supcon.data import emoji as module
 from t2i_supcon.data import load_rows, prepare, read_emoji
+from t2i_supcon.data.emoji import COLOURS, FOLDER
 
 NAMES = {  # code: name, keywords, sub-group
     "1F534": ("red circle", ["round", "geometric"], 0),
@@ -90,9 +91,18 @@ def test_drawings_find_their_emoji_by_code_by_name_and_run_together(packages, tm
     expected |= {"twemoji_1f534", "twemoji_1f535", "twemoji_2b50", "fxemoji_1f534"}
     assert set(found) == expected
     assert "1 of 13 drawings are left out" in caplog.text and "fxemoji_2b50" in caplog.text  # an empty drawing
-    assert source.label_names == ["geometric", "sky", "person-activity"]
-    assert found["noto_2b50"]["labels"] == [1] and found["fxemoji_1f534"]["source"] == "fxemoji"
+    assert source.label_names == ["geometric", "sky", "person-activity", "shapes", *COLOURS]
+    assert found["fxemoji_1f534"]["source"] == "fxemoji"
     assert "CC-BY-4.0" in source.licence
+
+
+def test_labels_are_sub_group_group_and_colours(packages, tmp_path):
+    source = read_emoji(packages, tmp_path, size=32)
+    found = by_id(source.rows)
+    named = {what: [source.label_names[i] for i in row["labels"]] for what, row in found.items()}
+    assert named["noto_2b50"] == ["sky", "shapes", "yellow"] and named["twemoji_2b50"] == ["sky", "shapes", "gold"]
+    assert named["fxemoji_1f534"] == ["geometric", "shapes", "dark red"]
+    assert all(row["label"] == row["labels"][0] for row in found.values())
 
 
 def test_drawings_are_centred_on_white_at_the_asked_size(packages, tmp_path):
@@ -156,7 +166,7 @@ def test_shards_load_and_a_second_run_does_nothing(packages, tmp_path):
     prepare(lambda work: read_emoji(packages, work, 24, 0.4), out, {"size": 24})
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     rows = load_rows(str(out), "train")
-    assert len(rows) + len(load_rows(str(out), "test")) == 10 and rows.features["label"].num_classes == 3
+    assert len(rows) + len(load_rows(str(out), "test")) == 10 and rows.features["label"].num_classes == 4 + len(COLOURS)
     assert "openmoji" not in (out / "README.md").read_text() and "noto Apache-2.0" in (out / "README.md").read_text()
     prepare(lambda work: pytest.fail("there is nothing left to do"), out, {"size": 24})
     assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -170,3 +180,18 @@ def test_what_is_missing_is_named(packages, tmp_path):
         read_emoji(tmp_path / "nowhere", tmp_path)
     with pytest.raises(ValueError, match="8 px is too small"):
         read_emoji(packages, tmp_path, size=8)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_embedded_rows_have_all_their_labels(split):
+    """Of each row its sub-group, the group that this belongs to, and its colours, which are those
+    that its captions name."""
+    rows = load_rows("emoji", split).select_columns(["captions", "label", "labels"])
+    names, groups = rows.features["label"].names, json.loads((FOLDER / "groups.json").read_text())
+    assert names == [*groups, *dict.fromkeys(groups.values()), *COLOURS]
+    for row in rows:
+        subgroup, group, *colours = (names[i] for i in row["labels"])
+        assert names[row["label"]] == subgroup and groups[subgroup] == group and set(colours) <= set(COLOURS)
+        if ", colored " in row["captions"][6]:
+            listed = row["captions"][6].split(", colored ")[1]
+            assert listed.startswith(" and ".join(filter(None, [", ".join(colours[:-1]), *colours[-1:]])))

@@ -17,7 +17,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--model",
-        help="folder of a saved text-to-image model, or its name on the Hub (default: the emoji model in the package)",
+        action="append",
+        help="folder of a saved text-to-image model, or its name on the Hub (default: the emoji model in the package); "
+        "of several, given one by one, the grid shows the pictures side by side",
     )
     parser.add_argument("--prompt", action="append", default=[], help="a sentence to draw; may be given several times")
     parser.add_argument("--prompts-file", type=Path, help="a text file with one sentence per line")
@@ -43,23 +45,24 @@ def main(arguments: list[str] | None = None) -> None:
 
     try:
         from t2i_supcon.embedded import embedded_model
-        from t2i_supcon.gallery import make_room, read_prompts, save_gallery  # after parsing: they import torch
+        from t2i_supcon.gallery import (
+            make_room,
+            read_prompts,
+            save_gallery,
+            save_side_by_side,
+        )  # after parsing: they import torch
         from t2i_supcon.pipeline import load_pipeline
 
         prompts = options.prompt + (read_prompts(options.prompts_file) if options.prompts_file else [])
         if not prompts:
             raise ValueError("nothing to draw: give --prompt or --prompts-file")
         make_room(options.output)
-        draw = load_pipeline(options.model or embedded_model(), options.device, options.dtype)
-        together, single = save_gallery(
-            draw,
-            prompts,
-            options.output,
-            options.images_per_prompt,
-            options.seed,
-            options.truncation,
-            options.attention,
-        )
+        draws = [load_pipeline(name, options.device, options.dtype) for name in options.model or [embedded_model()]]
+        asked = (prompts, options.output, options.images_per_prompt, options.seed, options.truncation)
+        if len(draws) > 1:
+            print(save_side_by_side(draws, *asked))
+            return
+        together, single = save_gallery(draws[0], *asked, options.attention)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

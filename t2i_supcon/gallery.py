@@ -2,7 +2,7 @@
 them all, and figures of what the words did."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +15,7 @@ from .models.base import MAX_IMAGES, check_count
 from .pipeline import TextToImagePipeline, noises_of_prompts
 
 PROMPTS_AT_ONCE = 8
+NEAREST = Image.Resampling.NEAREST
 COLUMNS = 8  # pictures of one prompt side by side
 
 
@@ -84,17 +85,7 @@ def save_gallery(
         ValueError: no prompt, too many pictures, a prompt without a known word, or attention asked
             of a GAN that has neither attention nor masks; nothing is saved then.
     """
-    prompts = list(prompts)
-    if not prompts:
-        raise ValueError("nothing to draw: give at least one prompt")
-    check_count("num_images_per_prompt", num_images_per_prompt)
-    if len(prompts) * num_images_per_prompt > MAX_IMAGES:
-        raise ValueError(
-            f"{len(prompts)} prompts x {num_images_per_prompt} images are more than the {MAX_IMAGES:,} of one grid; "
-            "draw them in several runs"
-        )
-    draw.preprocess(prompts)  # finds a prompt without a known word before time is spent on others
-    make_room(grid)
+    prompts = _checked([draw], prompts, grid, num_images_per_prompt)
     noise = {"seed": seed, "truncation": truncation}
     figures = [word_figure(draw, prompt, **noise) for prompt in prompts] if attention else []
     drawn = draw(iter(prompts), num_images_per_prompt=num_images_per_prompt, batch_size=PROMPTS_AT_ONCE, **noise)
@@ -113,6 +104,65 @@ def save_gallery(
     labels = [draw.prompt_words(prompt).marked for prompt in prompts]
     labelled_grid(strips, labels).save(grid, pnginfo=png_text(shared))
     return [grid, *figure_files], pictures
+
+
+def save_side_by_side(
+    draws: Sequence[TextToImagePipeline],
+    prompts: Iterable[str],
+    grid: Path,
+    num_images_per_prompt: int = 1,
+    seed: int = 0,
+    truncation: float | None = None,
+) -> Path:
+    """Draws the same prompts with several models, from the same seed, into one grid: a cell for
+    each prompt and model, which names both. Smaller pictures are enlarged by whole factors.
+
+    Args:
+        draws: one pipeline a model.
+        prompts, grid, num_images_per_prompt, seed, truncation: as of `save_gallery`.
+
+    Returns:
+        The grid.
+
+    Raises:
+        ValueError: as `save_gallery`; nothing is saved then.
+    """
+    prompts = _checked(draws, prompts, grid, num_images_per_prompt * len(draws))
+    noise = {"seed": seed, "truncation": truncation}
+    columns = []
+    for draw in draws:
+        drawn = draw(prompts, num_images_per_prompt=num_images_per_prompt, batch_size=PROMPTS_AT_ONCE, **noise)
+        name = Path(draw.model.config.name_or_path)
+        title = name.parent.name if name.name == "model" else name.name  # runs/NAME/model
+        labels = [f"{draw.prompt_words(prompt).marked} ({title})" for prompt in prompts]
+        columns.append([(image_strip(images), label) for images, label in zip(drawn, labels)])
+    cells = [cell for row in zip(*columns) for cell in row]
+    height = max(image.height for image, _ in cells)
+    strips = [image.resize([side * (height // image.height) for side in image.size], NEAREST) for image, _ in cells]
+    text = {"seed": str(seed), "model": ", ".join(draw.model.config.name_or_path for draw in draws)}
+    labelled_grid(strips, [label for _, label in cells], len(draws) * max(1, 6 // len(draws))).save(
+        grid, pnginfo=png_text(text)
+    )
+    return grid
+
+
+def _checked(
+    draws: Sequence[TextToImagePipeline], prompts: Iterable[str], grid: Path, num_images_per_prompt: int
+) -> list[str]:
+    """The prompts, if all can be drawn and saved; no time is spent on any before."""
+    prompts = list(prompts)
+    if not prompts:
+        raise ValueError("nothing to draw: give at least one prompt")
+    check_count("num_images_per_prompt", num_images_per_prompt)
+    if len(prompts) * num_images_per_prompt > MAX_IMAGES:
+        raise ValueError(
+            f"{len(prompts)} prompts x {num_images_per_prompt} images are more than the {MAX_IMAGES:,} of one grid; "
+            "draw them in several runs"
+        )
+    for draw in draws:
+        draw.preprocess(prompts)  # finds a prompt without a known word
+    make_room(grid)
+    return prompts
 
 
 def word_figure(draw: TextToImagePipeline, prompt: str, seed: int, truncation: float | None) -> Image.Image:

@@ -8,7 +8,7 @@ from PIL import Image
 from test_pipeline import pixels, save_model
 
 from t2i_supcon.figures import MARGIN
-from t2i_supcon.gallery import make_room, read_prompts, save_gallery
+from t2i_supcon.gallery import make_room, read_prompts, save_gallery, save_side_by_side
 from t2i_supcon.pipeline import load_pipeline
 
 PROMPTS = ["a red zebra star", "a blue square"]
@@ -114,3 +114,26 @@ def test_prompts_are_read_from_lines_of_a_file(tmp_path):
     for name, message in (("none", "no such file"), ("", "a folder"), ("pipe", "a pipe or device")):
         with pytest.raises(OSError, match=message):
             read_prompts(tmp_path / name)
+
+
+def test_models_draw_the_same_prompts_side_by_side(draw, tokenizer, tmp_path):
+    """A cell for each prompt and model, from the same seed; smaller pictures are enlarged."""
+    other = load_pipeline(str(save_model("ssagan", tokenizer, tmp_path / "runs" / "ssagan" / "model")))
+    grid = save_side_by_side([draw, other], PROMPTS, tmp_path / "out.png", seed=5)
+    small, large = sorted((draw, other), key=lambda one: one.model.config.image_size)
+    factor = large.model.config.image_size // small.model.config.image_size
+    side = large.model.config.image_size
+    scale = -(-160 // side)
+    drawn, order = np.asarray(Image.open(grid)), (draw, other)
+    for column in range(4):
+        one = order[column % 2]
+        wanted = np.asarray(one(PROMPTS[column // 2], seed=5)[0])
+        wanted = wanted.repeat(factor if one is small else 1, 0).repeat(factor if one is small else 1, 1)
+        x = MARGIN + column * (side * scale + MARGIN)
+        assert np.array_equal(drawn[MARGIN:, x:][: side * scale : scale, : side * scale : scale], wanted)
+
+
+def test_models_side_by_side_are_checked_before_any_draws(draw, tmp_path):
+    with pytest.raises(ValueError, match="no word of the prompt 'zebra'"):
+        save_side_by_side([draw, draw], ["a red star", "zebra"], tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()

@@ -231,7 +231,7 @@ def load_pipeline(
     whatever is missing or damaged there in one line.
 
     Args:
-        name: of a folder or of a repository on the Hub.
+        name: of a folder or of a repository on the Hub, "user/name" or "user/name@revision".
         device: an accelerator where there is one, when absent.
         dtype: of the weights, such as torch.bfloat16 or "bfloat16"; as stored when absent.
 

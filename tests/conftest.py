@@ -1,8 +1,10 @@
-"""What several tests share: tiny networks, a tiny dataset on disk, and no network."""
+"""What several tests share: tiny networks, a tiny dataset on disk, and a Hub on this machine."""
 
 import os
+import shutil
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+from loopback_hub import HUB, HUB_CACHE, LoopbackHub  # before huggingface_hub comes, which then knows no other
+
 # before torch comes, and for the processes that tests start: networks this small run no faster on
 # two threads, and ten times slower where something else runs beside them
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -76,6 +78,15 @@ TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def hub() -> LoopbackHub:
+    """An empty Hub, and nothing downloaded from it."""
+    HUB.reset()
+    shutil.rmtree(HUB_CACHE, ignore_errors=True)
+    yield HUB
+    HUB.reset()
 
 
 @pytest.fixture(params=GANS)

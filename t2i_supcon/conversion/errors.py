@@ -5,11 +5,18 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..hub import explain
+
 
 @contextmanager
-def one_line_errors(where: str) -> Iterator[None]:
+def one_line_errors(where: str, name: str | None = None, revision: str | None = None) -> Iterator[None]:
     """Turns any error of the libraries, which answer damaged and foreign files with errors of many
-    kinds, advice and tables, into a ValueError of one line that says what was being loaded."""
+    kinds, advice and tables, into a ValueError of one line that says what was being loaded.
+
+    Args:
+        where: what was being loaded, the first words of the line.
+        name, revision: the folder or the repository of the Hub that it comes from.
+    """
     loggers = [logging.getLogger(name) for name in ("transformers.modeling_utils", "transformers.utils.loading_report")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:  # their tables of tensors repeat what the error says
@@ -20,9 +27,9 @@ def one_line_errors(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: its file of weights holds more than tensors, or is damaged") from error
     except Exception as error:
         text = " ".join(str(error).split())
-        if isinstance(error, OSError) and "huggingface.co" in text:
-            text = f"there is no such folder, and nothing was loaded from the Hub ({text:.100} ...)"
-        elif not isinstance(error, (ValueError, OSError)):
+        if name is not None and (of_the_hub := explain(error, name, revision)) is not None:
+            raise ValueError(f"{where}: there is no such folder, and {of_the_hub}") from error
+        if not isinstance(error, (ValueError, OSError)):
             text = f"{type(error).__name__}: {text}"
         raise ValueError(f"{where}: missing, damaged or of another kind: {text:.400}") from error
     finally:

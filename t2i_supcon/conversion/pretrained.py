@@ -1,13 +1,13 @@
 """Saved models by folder or name of the Hub, refused unless whole, and the ImageNet weights that a
 new trunk starts from."""
 
-import re
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPModel, PreTrainedModel, PreTrainedTokenizerFast
 
+from ..hub import NAME, split_revision
 from ..models import CLIPPairModel, DAMSMModel
 from ..models.weights import loading_problems, refuse_unfit_weights, stored_tensors
 from .errors import one_line_errors
@@ -24,22 +24,25 @@ def load_pretrained(name: str, role: str, expected: tuple[type[PreTrainedModel],
     whole.
 
     Args:
-        name: of a folder or of a repository on the Hub.
+        name: of a folder or of a repository on the Hub, "user/name" or "user/name@revision".
         role: what it is wanted as, one of `REMEDIES`.
         expected: classes that will do.
 
     Raises:
-        ValueError: in one line, that nothing is there, that it is damaged or something else, or
-            which tensors are missing, of another shape, stored as whole numbers, NaN or infinite.
+        ValueError: in one line, that nothing is there, that the Hub refuses it, that it is damaged
+            or something else, or which tensors are missing, of another shape, stored as whole
+            numbers, NaN or infinite.
     """
     where = f"{role} {str(name)!r}"
     check_folder(name, role)
-    with one_line_errors(where):
-        config = AutoConfig.from_pretrained(name)
+    source = split_revision(name)
+    name, revision = source
+    with one_line_errors(where, *source):
+        config = AutoConfig.from_pretrained(name, revision=revision)
     if config.architectures and config.architectures[0] not in {cls.__name__ for cls in expected}:
         raise ValueError(f"{where}: it holds a {config.architectures[0]}; {REMEDIES[role]}")
-    with one_line_errors(where):
-        stored = stored_tensors(name)
+    with one_line_errors(where, *source):
+        stored = stored_tensors(name, revision=revision, download=True)
         with torch.device("meta"):
             shapes = {key: tuple(value.shape) for key, value in AutoModel.from_config(config).state_dict().items()}
     if other := [key for key, shape in shapes.items() if key in stored and stored[key].shape != shape]:
@@ -47,8 +50,8 @@ def load_pretrained(name: str, role: str, expected: tuple[type[PreTrainedModel],
             f"{where}: its files do not fit each other: {other[0]} has shape {stored[other[0]].shape}, and by "
             f"config.json {shapes[other[0]]}"
         )
-    with one_line_errors(where):
-        model, info = AutoModel.from_pretrained(name, config=config, output_loading_info=True)
+    with one_line_errors(where, *source):
+        model, info = AutoModel.from_pretrained(name, revision=revision, config=config, output_loading_info=True)
     if not isinstance(model, expected):
         raise ValueError(f"{where}: it holds a {type(model).__name__}; {REMEDIES[role]}")
     refuse_unfit_weights(model, loading_problems(model, info["missing_keys"], stored), where)
@@ -62,8 +65,9 @@ def load_tokenizer(name: str, role: str) -> PreTrainedTokenizerFast:
         ValueError: in one line, that there is none, or a damaged one.
     """
     check_folder(name, role)
-    with one_line_errors(f"the tokenizer of {role} {str(name)!r}"):
-        return AutoTokenizer.from_pretrained(name)
+    source = split_revision(name)
+    with one_line_errors(f"the tokenizer of {role} {str(name)!r}", *source):
+        return AutoTokenizer.from_pretrained(source[0], revision=source[1])
 
 
 def load_encoders(name: str, max_words: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -95,7 +99,7 @@ def check_folder(name: str, role: str) -> None:
             problem = "the folder has no file config.json"
     elif path.exists():
         problem = "this is a file, not a folder"
-    elif not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(name)):
+    elif not NAME.fullmatch(split_revision(name)[0]):
         problem = "there is no such folder"
     if problem:
         raise ValueError(f"{role} {str(name)!r}: no saved {role} found there: {problem}; {REMEDIES[role]}")

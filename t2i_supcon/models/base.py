@@ -13,6 +13,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from ..hub import explained
 from .weights import loading_problems, stored_tensors
 
 ROWS_AT_ONCE = 64  # that one forward of a generator draws, so that memory does not grow with the pictures asked for
@@ -105,11 +106,13 @@ class GANPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
         name = pretrained_model_name_or_path
-        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+        with explained(str(name), kwargs.get("revision")):
+            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         for module in model.modules():
             if hasattr(module, "freeze"):
                 module.freeze()
-        stored = {} if name is None else stored_tensors(name, kwargs.get("subfolder") or "")
+        where = (kwargs.get("subfolder") or "", kwargs.get("revision"), kwargs.get("cache_dir"))
+        stored = {} if name is None else stored_tensors(name, *where)
         model.loading_problems = loading_problems(model, info["missing_keys"], stored)
         return (model, info) if output_loading_info else model
 

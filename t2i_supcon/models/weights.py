@@ -19,12 +19,22 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-def stored_tensors(name: str | os.PathLike, subfolder: str = "") -> dict[str, StoredTensor]:
-    """Reads which tensors a folder, or a repository of the Hub already downloaded, stores in
-    safetensors files; empty where it has none.
+def stored_tensors(
+    name: str | os.PathLike,
+    subfolder: str = "",
+    revision: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    download: bool = False,
+) -> dict[str, StoredTensor]:
+    """Reads which tensors a folder, or a repository of the Hub, stores in safetensors files; empty
+    where it has none.
+
+    Args:
+        name, subfolder, revision, cache_dir: as `from_pretrained` takes them.
+        download: fetch the files of a repository; otherwise those fetched before are read.
 
     Raises:
-        OSError: such a file is damaged.
+        OSError: such a file is damaged, or cannot be downloaded.
     """
 
     def find(file: str) -> str | None:
@@ -32,7 +42,9 @@ def stored_tensors(name: str | os.PathLike, subfolder: str = "") -> dict[str, St
             name,
             file,
             subfolder=subfolder,
-            local_files_only=True,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=not download,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
             _raise_exceptions_for_gated_repo=False,

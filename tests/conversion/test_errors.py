@@ -4,6 +4,8 @@ import logging
 import pickle
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from t2i_supcon.conversion.errors import one_line_errors
 
@@ -13,7 +15,7 @@ from t2i_supcon.conversion.errors import one_line_errors
     [
         (RuntimeError("size\n  mismatch"), "^model x: .*another kind: RuntimeError: size mismatch$"),
         (ValueError("no\tmodel"), "^model x: .*another kind: no model$"),
-        (OSError("cannot reach https://huggingface.co/me/x"), "^model x: .*nothing was loaded from the Hub"),
+        (OSError("no disk"), "^model x: .*another kind: no disk$"),
         (pickle.UnpicklingError("run me with weights_only=False"), "^model x: its file of weights holds more than"),
         (ValueError("long " * 1000), "^model x: "),
     ],
@@ -24,6 +26,13 @@ def test_errors_are_one_line_that_says_where(error, message):
     text = str(found.value)
     assert found.value.__cause__ is error
     assert "\n" not in text and len(text) < 600 and "weights_only" not in text
+
+
+def test_errors_of_the_hub_are_explained(hub):
+    message = "^model x: there is no such folder, and there is no model repository 'me/none' on "
+    with pytest.raises(ValueError, match=message) as found, one_line_errors("model x", "me/none"):
+        HfApi().model_info("me/none")
+    assert isinstance(found.value.__cause__, RepositoryNotFoundError) and "\n" not in str(found.value)
 
 
 def test_interruptions_pass_and_loggers_are_as_they_were():

@@ -163,7 +163,9 @@ def test_a_name_that_leads_nowhere_is_one_line(tmp_path):
         with pytest.raises(ValueError, match="model .*: no saved model found there") as error:
             load_pretrained(str(name), "model", (SSAGANForTextToImage,))
         assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="there is no such folder, and nothing was loaded from the Hub") as error:
+    with pytest.raises(
+        ValueError, match="there is no such folder, and there is no model repository 'someone/something'"
+    ) as error:
         load_pretrained("someone/something", "model", (SSAGANForTextToImage,))
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 

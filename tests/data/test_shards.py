@@ -61,8 +61,8 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         prepare_cub(tmp_path, cub)
     with pytest.raises(SystemExit, match="error: .* other options"):
         prepare_cub(tmp_path, cub, "--resize", "8")
-    with pytest.raises(SystemExit, match="the data is whole in .* could not be uploaded to 'me/birds'"):
-        prepare_cub(tmp_path, cub, "--push-to-hub", "me/birds")
+    with pytest.raises(SystemExit, match="the data is whole in .* could not be uploaded to 'other/birds'"):
+        prepare_cub(tmp_path, cub, "--push-to-hub", "other/birds")
     boxes = cub["images"]["CUB_200_2011/bounding_boxes.txt"]
     cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes.replace(b" 2", b" 3")  # another file of the same size
     with pytest.raises(SystemExit, match="other options \\(images\\)"):

@@ -93,7 +93,7 @@ def test_other_things_than_a_model_are_one_line(generate, model, encoders, token
         ("model/discriminator", "it holds a SSAGANDiscriminator; name the folder"),
         ("model/config.json", "this is a file, not a folder"),
         ("model/none", "there is no such folder"),
-        ("someone/none", "there is no such folder, and nothing was loaded from the Hub"),
+        ("someone/none", "there is no such folder, and there is no model repository 'someone/none'"),
     ):
         with pytest.raises(SystemExit, match=message) as stop:
             generate("--model", name, "--prompt", "a red star")

@@ -1,11 +1,12 @@
 # make demo                 trains both phases of SSA-GAN on the embedded emoji data and draws a grid
-# make demo MODEL=galip     the same with another GAN: attngan, dmgan, ssagan or galip
+# make demo MODEL=galip     the same with another GAN: attngan, dfgan, dmgan, ssagan or galip
 # make test                 runs the whole test suite
 PYTHON ?= python3.11
 BIN := .venv/bin
 MODEL ?= ssagan
 STEPS ?= 1500
 RUNS ?= runs/demo
+GANS = $(filter-out damsm clip,$(patsubst scripts/recipes/%-emoji.yaml,%,$(wildcard scripts/recipes/*-emoji.yaml)))
 ENCODERS = $(if $(filter galip,$(MODEL)),clip,damsm)
 # after so few steps SSA-GAN's noise would decide the outline
 TRUNCATION = $(if $(filter ssagan,$(MODEL)),--truncation 0.3)
@@ -15,8 +16,8 @@ LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --
 .PHONY: demo test clean
 
 demo: .venv/installed
-ifeq ($(filter $(MODEL),attngan dmgan ssagan galip),)
-	$(error there is no GAN MODEL=$(MODEL); it is one of attngan, dmgan, ssagan, galip)
+ifeq ($(filter $(MODEL),$(GANS)),)
+	$(error there is no GAN MODEL=$(MODEL); it is one of $(GANS))
 endif
 	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=400
 	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=$(STEPS) encoders=$(RUNS)/$(ENCODERS)/model \

@@ -8,8 +8,8 @@ python scripts/convert_checkpoint.py --arch galip --generator state_epoch_500.pt
     --clip clip.pth --tokenizer clip-vit-base-patch32 --output out
 
 Needed are: a generator, the text encoder and the captions.pickle it was trained with (attngan,
-dmgan, ssagan); a generator, CLIP and CLIP's tokenizer (galip); both encoders and captions.pickle
-(damsm). Nothing stored in the files is run.
+dfgan, dmgan, ssagan); a generator, CLIP and CLIP's tokenizer (galip); both encoders and
+captions.pickle (damsm). Nothing stored in the files is run.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 
 PARTS = {
-    "generator": "the generator's file; of GALIP, a training state will do",
+    "generator": "the generator's file; of DF-GAN and GALIP, a training state will do",
     "text-encoder": "DAMSM's text encoder",
     "image-encoder": "DAMSM's image encoder; with it, the encoders are saved too, to train around",
-    "discriminator": "the discriminator of SSA-GAN; of GALIP, a training state",
+    "discriminator": "the discriminator of SSA-GAN; of DF-GAN and GALIP, a training state",
     "discriminator64": "AttnGAN's or DM-GAN's discriminator of 64 px (netD0); all three or none",
     "discriminator128": "the same of 128 px (netD1)",
     "discriminator256": "the same of 256 px (netD2; the one of AttnDCGAN, its netD0)",
@@ -32,9 +32,7 @@ PARTS = {
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--arch", required=True, choices=["attngan", "dmgan", "ssagan", "galip", "damsm"], help="whose files they are"
-    )
+    parser.add_argument("--arch", required=True, help="whose files they are: a name of those above")
     for part, text in PARTS.items():
         parser.add_argument(f"--{part}", type=Path, help=text)
     parser.add_argument(

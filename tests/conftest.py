@@ -53,6 +53,7 @@ TINY_STACKED = {
 TINY = {
     "attngan": TINY_STACKED,
     "dmgan": TINY_STACKED,
+    "dfgan": {"image_size": 16, "noise_dim": 6, "generator_channels": 4, "discriminator_channels": 4},
     "galip": {
         "image_size": 16,
         "noise_dim": 6,

@@ -1,7 +1,7 @@
-"""DAMSM's two encoders, as AttnGAN, DM-GAN and SSA-GAN were trained with."""
+"""DAMSM's two encoders, with which AttnGAN, DM-GAN, DF-GAN and SSA-GAN were trained."""
 
 from ..models import DAMSMImageConfig, DAMSMImageEncoder, DAMSMTextConfig, DAMSMTextEncoder
-from .rules import Conversion, State, shape_of
+from .rules import Conversion, Files, State, shape_of
 
 
 def _text_encoder_config(state: State, **known: object) -> DAMSMTextConfig:
@@ -16,6 +16,7 @@ def _image_encoder_config(state: State, **known: object) -> DAMSMImageConfig:
     return DAMSMImageConfig(hidden_size=hidden_size, channel_divisor=divisor, **known)
 
 
+FILES = {"damsm": Files(("text_encoder", "image_encoder", "captions"), align_corners=True)}
 CONVERSIONS = {
     ("damsm", "text_encoder"): Conversion(
         DAMSMTextEncoder, [(r"^encoder\.", "embedding."), (r"^rnn\.", "lstm.")], _text_encoder_config

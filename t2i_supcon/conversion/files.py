@@ -3,7 +3,6 @@ repositories of this package."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,33 +12,9 @@ from ..data import read_plain_pickle, word_tokenizer
 from ..files import check_regular_file, new_folder
 from ..models import GANS, DAMSMConfig, DAMSMModel
 from .errors import one_line_errors
-from .load import load_original
+from .load import FAMILIES, load_original
 
-SCALES = ("discriminator64", "discriminator128", "discriminator256")
-
-
-class Files(NamedTuple):
-    """Which files an architecture comes in.
-
-    Attributes:
-        required, optional: the parts, by the names `load_original` knows them by, and "captions"
-            (AttnGAN's pickle) or "tokenizer" (a folder).
-        align_corners: of the image encoder's resize in the authors' repository; None where there is
-            no such encoder.
-    """
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    align_corners: bool | None = None
-
-
-ARCHS = {
-    "attngan": Files(("generator", "text_encoder", "captions"), ("image_encoder", *SCALES), align_corners=True),
-    "dmgan": Files(("generator", "text_encoder", "captions"), ("image_encoder", *SCALES), align_corners=True),
-    "ssagan": Files(("generator", "text_encoder", "captions"), ("image_encoder", "discriminator"), align_corners=False),
-    "galip": Files(("generator", "clip", "tokenizer"), ("discriminator",)),
-    "damsm": Files(("text_encoder", "image_encoder", "captions"), align_corners=True),
-}
+ARCHS = {arch: files for family in FAMILIES for arch, files in family.FILES.items()}
 
 
 def convert_files(
@@ -136,6 +111,8 @@ def convert_files(
     composite.generator.load_state_dict(generator.state_dict())
     with new_folder(output) as folder:
         _save(folder, composite, tokenizer)
+        if ARCHS[arch].licence:
+            (folder / "README.md").write_text(_card(arch))
         if judges:
             _join_discriminators(arch, generator.config, judges).save_pretrained(folder / "discriminator")
         if encoders is not None:
@@ -145,7 +122,7 @@ def convert_files(
 
 def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
     """Reads the tensors of one part from a published file: bare, below "model", or beside other
-    networks in GALIP's training states.
+    networks in DF-GAN's and GALIP's training states.
 
     Raises:
         OSError: it cannot be read.
@@ -206,7 +183,7 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 def _check_parts(arch: str, files: Mapping[str, Path]) -> None:
     if arch not in ARCHS:
         raise ValueError(f"arch is {arch!r}; it must be one of {', '.join(ARCHS)}")
-    required, optional, _ = ARCHS[arch]
+    required, optional = ARCHS[arch].required, ARCHS[arch].optional
     missing = [part for part in required if part not in files]
     foreign = [part for part in files if part not in required + optional]
     if missing or foreign:
@@ -251,6 +228,17 @@ def _join_discriminators(arch: str, config, judges: dict[str, PreTrainedModel]) 
                 )
         scale.load_state_dict(judges[part].state_dict())
     return discriminator
+
+
+def _card(arch: str) -> str:
+    """What a converted folder must say about weights whose use is restricted."""
+    name, licence = GANS[arch].name, ARCHS[arch].licence
+    return (
+        f"---\nlicense: {licence}\npipeline_tag: text-to-image\nlibrary_name: t2i_supcon\n---\n"
+        f"# {name}, converted\n\n"
+        f"Weights that the authors of {name} published, under {licence.upper()}, for this package's own implementation "
+        "of the network.\nWhatever is made of them is bound by that licence.\n"
+    )
 
 
 def _save(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -4,7 +4,7 @@ import math
 import re
 
 from ..models import CLIPPairConfig, CLIPPairModel, GALIPConfig, GALIPDiscriminator, GALIPGenerator
-from .rules import Conversion, State, count_modules, shape_of
+from .rules import FUSION_BLOCKS, PENALISED_BLOCKS, Conversion, Files, State, count_modules, shape_of
 
 
 def _clip_config(state: State, **known: object) -> CLIPPairConfig:
@@ -112,6 +112,7 @@ CLIP_TOWER = [
     (r"\.ln_final\.", ".final_layer_norm."),
 ]
 
+FILES = {"galip": Files(("generator", "clip", "tokenizer"), ("discriminator",))}
 CONVERSIONS = {
     ("galip", "clip"): Conversion(
         CLIPPairModel,
@@ -134,12 +135,7 @@ CONVERSIONS = {
             (r"^mapping\.conv_fuse\.", "to_tokens."),
             (r"^mapping\.fc_prompt\.", "to_prompts."),
             (r"^mapping\.conv\.", "from_tokens."),
-            (r"^GBlocks\.(\d+)\.c([12])\.", r"blocks.\1.conv\2."),
-            (r"^GBlocks\.", "blocks."),
-            (r"affine([01])\.", r"affines.\1."),
-            (r"fc_gamma\.", "scale."),
-            (r"fc_beta\.", "shift."),
-            (r"c_sc\.", "shortcut."),
+            *FUSION_BLOCKS,
             *CLIP_TOWER,
         ],
         _galip_generator_config,
@@ -151,8 +147,7 @@ CONVERSIONS = {
             (r"^netD\.DBlocks\.", "blocks."),
             (r"^netD\.main\.", "last_block."),
             (r"^netC\.joint_conv\.", "joint."),
-            (r"conv_r\.", "residual."),
-            (r"conv_s\.", "shortcut."),
+            *PENALISED_BLOCKS,
         ],
         _galip_discriminator_config,
     ),

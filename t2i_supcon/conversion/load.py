@@ -6,10 +6,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
-from . import damsm, galip, ssagan, stacked
+from . import damsm, dfgan, galip, ssagan, stacked
 from .rules import State, rename
 
-CONVERSIONS = damsm.CONVERSIONS | stacked.CONVERSIONS | ssagan.CONVERSIONS | galip.CONVERSIONS
+FAMILIES = (damsm, stacked, dfgan, ssagan, galip)  # the one table of the files of rules
+CONVERSIONS = {key: conversion for family in FAMILIES for key, conversion in family.CONVERSIONS.items()}
 NOT_IN_OLD_FILES = ("num_batches_tracked", "pixel_mean", "pixel_std")
 
 
@@ -17,11 +18,11 @@ def load_original(arch: str, part: str, state_dict: State, **known: object) -> P
     """Makes a model of an original state dict.
 
     Args:
-        arch: "attngan", "dmgan", "ssagan", "galip" or "damsm".
+        arch: a GAN's name in `GANS`, or "damsm".
         part: "text_encoder" or "image_encoder" (of any arch trained with DAMSM), "clip" (both
-            towers of OpenAI's file), "generator", "discriminator" (SSA-GAN; GALIP: its two networks
-            in one dict, keys `netD.*` and `netC.*`), "discriminator64", "discriminator128" or
-            "discriminator256" (AttnGAN and DM-GAN: one scale of the discriminator).
+            towers of OpenAI's file), "generator", "discriminator" (SSA-GAN; DF-GAN and GALIP:
+            their two networks in one dict, keys `netD.*` and `netC.*`), "discriminator64",
+            "discriminator128" or "discriminator256" (AttnGAN and DM-GAN: one scale).
         state_dict: the original's tensors by name, with or without the `module.` that DataParallel
             puts before each.
         known: config fields that shapes cannot tell, such as `align_corners` of the image encoder,

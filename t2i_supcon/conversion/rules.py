@@ -28,6 +28,36 @@ class Conversion(NamedTuple):
     unpack: Callable[[State], State] = dict
 
 
+class Files(NamedTuple):
+    """Which files an architecture comes in.
+
+    Attributes:
+        required, optional: the parts, by the names `load_original` knows them by, and "captions"
+            (AttnGAN's pickle) or "tokenizer" (a folder).
+        align_corners: of the image encoder's resize in the authors' repository; None where there is
+            no such encoder.
+        licence: of the published weights, as the Hub names it, where their authors restrict their
+            use.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    align_corners: bool | None = None
+    licence: str | None = None
+
+
+# names of parts in the blocks of DF-GAN's authors, and after them in those of SSA-GAN and GALIP
+FUSION_BLOCKS: Rules = [
+    (r"^GBlocks\.(\d+)\.c([12])\.", r"blocks.\1.conv\2."),
+    (r"^GBlocks\.", "blocks."),
+    (r"affine([01])\.", r"affines.\1."),
+    (r"fc_gamma\.", "scale."),
+    (r"fc_beta\.", "shift."),
+    (r"c_sc\.", "shortcut."),
+]
+PENALISED_BLOCKS: Rules = [(r"conv_r\.", "residual."), (r"conv_s\.", "shortcut.")]
+
+
 def rename(key: str, rules: Rules) -> str:
     """An original key's name here."""
     for pattern, replacement in rules:

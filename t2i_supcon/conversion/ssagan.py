@@ -1,7 +1,7 @@
 """SSA-GAN's generator and discriminator."""
 
 from ..models import SSAGANConfig, SSAGANDiscriminator, SSAGANGenerator
-from .rules import Conversion, State, count_modules, shape_of, text_width
+from .rules import PENALISED_BLOCKS, Conversion, Files, State, count_modules, shape_of, text_width
 
 
 def _ssagan_generator_config(state: State, **known: object) -> SSAGANConfig:
@@ -23,6 +23,9 @@ def _ssagan_discriminator_config(state: State, **known: object) -> SSAGANConfig:
     )
 
 
+FILES = {
+    "ssagan": Files(("generator", "text_encoder", "captions"), ("image_encoder", "discriminator"), align_corners=False)
+}
 CONVERSIONS = {
     ("ssagan", "generator"): Conversion(
         SSAGANGenerator,
@@ -45,8 +48,7 @@ CONVERSIONS = {
         SSAGANDiscriminator,
         [
             (r"^block(\d+)\.", r"blocks.\1."),
-            (r"conv_r\.", "residual."),
-            (r"conv_s\.", "shortcut."),
+            *PENALISED_BLOCKS,
             (r"^conv_img\.", "from_rgb."),
             (r"^COND_DNET\.joint_conv\.", "joint."),
         ],

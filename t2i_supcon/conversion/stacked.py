@@ -13,7 +13,7 @@ from ..models import (
     DMGANGenerator,
     DMGANScaleDiscriminator,
 )
-from .rules import Conversion, State, count_modules, shape_of, text_width
+from .rules import Conversion, Files, State, count_modules, shape_of, text_width
 
 
 def _stacked_generator_config(config_class: type[PreTrainedConfig], state: State, **known: object) -> PreTrainedConfig:
@@ -107,6 +107,11 @@ def _dmgan_discriminator(stages: int) -> Conversion:
     return Conversion(DMGANScaleDiscriminator, rules + SCALE_DISCRIMINATOR_RULES, config, _iterate_spectral_norms)
 
 
+SCALES = ("discriminator64", "discriminator128", "discriminator256")
+FILES = {
+    arch: Files(("generator", "text_encoder", "captions"), ("image_encoder", *SCALES), align_corners=True)
+    for arch in ("attngan", "dmgan")
+}
 CONVERSIONS = {
     ("attngan", "generator"): Conversion(
         AttnGANGenerator,

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from ..models import GANS
 from .measures import MEASURES
 from .protocol import Evaluation, check_comparable
 
-GAN_NAMES = {"attngan": "AttnGAN", "dmgan": "DM-GAN", "ssagan": "SSA-GAN", "galip": "GALIP"}
 VARIANTS = {"supcon": "+SCL", "unicl": "+UniCL", "label_ce": "+CE", "nt_xent": "+NT-Xent"}  # by their guidance term
 BASELINE = "baseline"
 # by how much COCO's FID is better than the baseline's, as the abstract of arXiv 2412.03957 reports
@@ -134,6 +134,11 @@ def higher_is_better(metric: str) -> bool:
     return MEASURES[metric].higher_is_better if metric in MEASURES else True
 
 
+def gan_name(model: str) -> str:
+    """A GAN's name as its authors write it; of what is not in the table `GANS`, as it is given."""
+    return GANS[model].name if model in GANS else model
+
+
 def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bool = False) -> str:
     """A comparison as a Markdown table; `reported` adds what the paper reports, named as such."""
     header = ["GAN", "training", metric, "seeds", "better than its baseline by"]
@@ -142,7 +147,7 @@ def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bo
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in rows:
         cells = [
-            GAN_NAMES.get(row.gan, row.gan),
+            gan_name(row.gan),
             row.variant,
             _with_spread(row.mean, row.std, "{:.4g}"),
             str(row.seeds),
@@ -184,7 +189,7 @@ def plot_comparison(rows: Sequence[ComparisonRow], metric: str, path: Path) -> N
         axes.bar(
             places, [row.mean for row in chosen], width, yerr=[row.std or 0 for row in chosen], capsize=3, label=variant
         )
-    axes.set_xticks(range(len(gans)), [GAN_NAMES.get(gan, gan) for gan in gans])
+    axes.set_xticks(range(len(gans)), [gan_name(gan) for gan in gans])
     axes.set_ylabel(f"{metric} ({'higher' if higher_is_better(metric) else 'lower'} is better)")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

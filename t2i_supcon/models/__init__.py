@@ -23,14 +23,16 @@ from .base import (
 )
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPPairConfig, CLIPPairModel, CLIPTextEncoder
 from .damsm import DAMSMConfig, DAMSMImageConfig, DAMSMImageEncoder, DAMSMModel, DAMSMTextConfig, DAMSMTextEncoder
+from .dfgan import DFGANConfig, DFGANDiscriminator, DFGANForTextToImage, DFGANGenerator
 from .dmgan import DMGANConfig, DMGANDiscriminator, DMGANForTextToImage, DMGANGenerator, DMGANScaleDiscriminator
 from .galip import GALIPConfig, GALIPDiscriminator, GALIPForTextToImage, GALIPGenerator
 from .ssagan import SSAGANConfig, SSAGANDiscriminator, SSAGANForTextToImage, SSAGANGenerator
 
 
 class GAN(NamedTuple):
-    """The classes of one GAN."""
+    """The classes of one GAN, and its name as its authors write it."""
 
+    name: str
     config: type[PreTrainedConfig]
     generator: type[PreTrainedModel]
     discriminator: type[PreTrainedModel]
@@ -38,10 +40,11 @@ class GAN(NamedTuple):
 
 
 GANS = {
-    "attngan": GAN(AttnGANConfig, AttnGANGenerator, AttnGANDiscriminator, AttnGANForTextToImage),
-    "dmgan": GAN(DMGANConfig, DMGANGenerator, DMGANDiscriminator, DMGANForTextToImage),
-    "galip": GAN(GALIPConfig, GALIPGenerator, GALIPDiscriminator, GALIPForTextToImage),
-    "ssagan": GAN(SSAGANConfig, SSAGANGenerator, SSAGANDiscriminator, SSAGANForTextToImage),
+    "attngan": GAN("AttnGAN", AttnGANConfig, AttnGANGenerator, AttnGANDiscriminator, AttnGANForTextToImage),
+    "dfgan": GAN("DF-GAN", DFGANConfig, DFGANGenerator, DFGANDiscriminator, DFGANForTextToImage),
+    "dmgan": GAN("DM-GAN", DMGANConfig, DMGANGenerator, DMGANDiscriminator, DMGANForTextToImage),
+    "galip": GAN("GALIP", GALIPConfig, GALIPGenerator, GALIPDiscriminator, GALIPForTextToImage),
+    "ssagan": GAN("SSA-GAN", SSAGANConfig, SSAGANGenerator, SSAGANDiscriminator, SSAGANForTextToImage),
 }
 
 for _gan in GANS.values():
@@ -69,6 +72,10 @@ __all__ = [
     "DAMSMModel",
     "DAMSMTextConfig",
     "DAMSMTextEncoder",
+    "DFGANConfig",
+    "DFGANDiscriminator",
+    "DFGANForTextToImage",
+    "DFGANGenerator",
     "DMGANConfig",
     "DMGANDiscriminator",
     "DMGANForTextToImage",

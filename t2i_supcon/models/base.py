@@ -91,7 +91,8 @@ class GANPreTrainedModel(PreTrainedModel):
 
     The library's default would draw every convolution anew with std 0.02. Here each module that
     owns parameters says in `reset_parameters` how they start (as torch's own layers do), and the
-    same method restores what a checkpoint lacks. The library guards the `torch.nn.init` functions
+    same method restores what a checkpoint lacks. Only the owner may say it: the library passes over
+    modules without parameters of their own. The library guards the `torch.nn.init` functions
     while this runs, so that tensors already loaded are left alone; only BatchNorm writes its
     buffers without them.
 

@@ -29,6 +29,18 @@ class GradfixLeakyReLU(nn.Module):
         return operators.leaky_relu(x, 0.2)
 
 
+class ConstantLinear(nn.Linear):
+    """A linear layer that gives `start` for every input at the start of training."""
+
+    def __init__(self, in_features: int, out_features: int, start: float):
+        self.start = start
+        super().__init__(in_features, out_features)
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.constant_(self.bias, self.start)
+
+
 def score_pairs(
     joint: nn.Module, features: Tensor, sent_emb: Tensor, wrong_sent_emb: Tensor | None
 ) -> DiscriminatorOutput:

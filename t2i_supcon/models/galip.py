@@ -15,13 +15,12 @@ frozen, so that their files load completely.
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPVisionModel, PreTrainedConfig
 
-from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import GradfixConv2d, GradfixLeakyReLU, UpsampledConv2d, score_pairs
+from .blocks import GradfixConv2d, GradfixLeakyReLU, score_pairs
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPTextEncoder
+from .fusion import FusionBlock, FusionGeneratorBlock
 
 BRIDGE_GAIN = 0.1  # of what the transformer adds to the tokens it was given
 
@@ -81,50 +80,6 @@ class GALIPConfig(PreTrainedConfig):
         return *(8 * 2**i for i in range(doublings)), self.image_size
 
 
-class ConditionMLP(nn.Module):
-    """One value per channel from noise and sentence; `start` for all of them at the start."""
-
-    def __init__(self, condition_dim: int, channels: int, start: float):
-        super().__init__()
-        self.start = start
-        self.linear1 = nn.Linear(condition_dim, channels)
-        self.linear2 = nn.Linear(channels, channels)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.linear2.weight)
-        nn.init.constant_(self.linear2.bias, self.start)
-
-    def forward(self, condition: Tensor) -> Tensor:
-        return self.linear2(F.relu(self.linear1(condition)))[:, :, None, None]
-
-
-class Affine(nn.Module):
-    """Scales and shifts each channel as noise and sentence say."""
-
-    def __init__(self, channels: int, condition_dim: int):
-        super().__init__()
-        self.scale = ConditionMLP(condition_dim, channels, start=1.0)
-        self.shift = ConditionMLP(condition_dim, channels, start=0.0)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        return torch.addcmul(self.shift(condition), self.scale(condition), x)
-
-
-class FusionBlock(nn.Module):
-    """Deep fusion of DF-GAN (arXiv 2008.05865, fig. 3): affine and activation, twice; acts on each
-    pixel alone."""
-
-    def __init__(self, channels: int, condition_dim: int):
-        super().__init__()
-        self.affines = nn.ModuleList(Affine(channels, condition_dim) for _ in range(2))
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        for affine in self.affines:
-            x = F.leaky_relu(affine(x, condition), 0.2)
-        return x
-
-
 class MapperBlock(nn.Module):
     """Shapes the map at its size: x + fuse(conv(fuse(conv(x)))), half as wide in between."""
 
@@ -138,24 +93,6 @@ class MapperBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         residual = self.fuse1(self.conv1(x), condition)
         return x + self.fuse2(self.conv2(residual), condition)
-
-
-class GALIPGeneratorBlock(nn.Module):
-    """Enlarges the map to `size`: shortcut(x) + conv(fuse(conv(fuse(x))))."""
-
-    def __init__(self, in_channels: int, out_channels: int, condition_dim: int, size: int):
-        super().__init__()
-        self.size = size
-        self.fuse1 = FusionBlock(in_channels, condition_dim)
-        self.conv1 = UpsampledConv2d(in_channels, out_channels, 3, padding=1)
-        self.fuse2 = FusionBlock(out_channels, condition_dim)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        size = (self.size, self.size)
-        shortcut, x = operators.upsampled_shortcut(self.shortcut, x, size), self.fuse1(x, condition)
-        return shortcut + self.conv2(self.fuse2(self.conv1(x, size), condition))
 
 
 class GALIPGenerator(GANPreTrainedModel):
@@ -182,7 +119,7 @@ class GALIPGenerator(GANPreTrainedModel):
         self.vision.post_layernorm = nn.Identity()  # it belongs to the image embedding, which is not computed here
         self.from_tokens = nn.Conv2d(vision.hidden_size, widths[0], 5, padding=2)
         self.blocks = nn.ModuleList(
-            GALIPGeneratorBlock(*pair, condition_dim, size)
+            FusionGeneratorBlock(*pair, condition_dim, size)
             for *pair, size in zip(widths[:-1], widths[1:], config.block_sizes, strict=True)
         )
         self.to_rgb = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 3, 3, padding=1))

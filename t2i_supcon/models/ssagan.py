@@ -14,51 +14,27 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedConfig
 
 from . import operators
-from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, TextToImageModel
-from .blocks import GradfixConv2d, GradfixLeakyReLU, score_pairs
-from .damsm import DAMSMTextConfig, DAMSMTextEncoder
+from .base import GANPreTrainedModel, GeneratorOutput, TextToImageModel
+from .blocks import ConstantLinear
+from .damsm import DAMSMTextEncoder
+from .fusion import OneStageConfig, OneStageDiscriminator
 
 
 @strict
-class SSAGANConfig(PreTrainedConfig):
+class SSAGANConfig(OneStageConfig):
     """Sizes of SSA-GAN's networks; the defaults are the published ones for CUB and COCO.
 
     Args:
-        image_size: side S of the images in pixels, 4 * 2^n.
-        noise_dim: width Z of the noise.
-        generator_channels: channels of the generator's last block; earlier blocks have up to 8
-            times as many.
-        discriminator_channels: channels of the discriminator's first layer; later blocks have up to
-            16 times as many.
         mask_channels: hidden channels of the mask predictors.
-        text_config: sizes of the text encoder whose embeddings condition both networks.
+        others: see `OneStageConfig`; the discriminator has up to 16 times its first layer's
+            channels.
     """
 
     model_type = "ssagan"
-    sub_configs_defaults = {"text_config": DAMSMTextConfig}
 
-    image_size: int = 256
-    noise_dim: int = 100
-    generator_channels: int = 64
-    discriminator_channels: int = 64
     mask_channels: int = 100
-    text_config: dict | PreTrainedConfig | None = None
-
-    def validate_architecture(self):
-        if self.image_size < 8 or self.image_size & (self.image_size - 1):
-            raise ValueError(f"image_size is {self.image_size}; it must be a power of two, at least 8")
-
-    @property
-    def image_sizes(self) -> tuple[int, ...]:
-        return (self.image_size,)
-
-    @property
-    def num_doublings(self) -> int:
-        """How often 4 px double to reach `image_size`."""
-        return (self.image_size // 4).bit_length() - 1
 
 
 def mask_head(channels: int, hidden: int) -> nn.Sequential:
@@ -74,12 +50,7 @@ class SentenceMLP(nn.Module):
     def __init__(self, text_dim: int, channels: int):
         super().__init__()
         self.linear1 = nn.Linear(text_dim, text_dim)
-        self.linear2 = nn.Linear(text_dim, channels)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.linear2.weight)
-        nn.init.zeros_(self.linear2.bias)
+        self.linear2 = ConstantLinear(text_dim, channels, start=0.0)
 
     def forward(self, sent_emb: Tensor) -> Tensor:
         return self.linear2(F.relu(self.linear1(sent_emb)))[:, :, None, None]
@@ -139,8 +110,7 @@ class SSAGANGenerator(GANPreTrainedModel):
 
     def __init__(self, config: SSAGANConfig):
         super().__init__(config)
-        n = config.num_doublings
-        widths = [config.generator_channels * min(8, 2 ** (n - i)) for i in range(n + 1)]
+        n, widths = config.num_doublings, config.generator_widths
         self.project_noise = nn.Linear(config.noise_dim, widths[0] * 4 * 4)
         self.mask_head = mask_head(widths[0], config.mask_channels)
         self.blocks = nn.ModuleList(
@@ -184,73 +154,11 @@ class SSAGANGenerator(GANPreTrainedModel):
         return GeneratorOutput(images=(self.to_rgb(x),), masks=tuple(masks))
 
 
-class SSADiscriminatorBlock(nn.Module):
-    """Halves the map: avgpool(shortcut(x)) + gamma * residual(x)."""
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1))
-        self.residual = nn.Sequential(
-            GradfixConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
-            GradfixLeakyReLU(),
-            GradfixConv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            GradfixLeakyReLU(),
-        )
-        self.shortcut = GradfixConv2d(in_channels, out_channels, 1)
-        self.widens = in_channels != out_channels
-        self.freeze()
-
-    def freeze(self) -> None:
-        """Between equal widths the authors own the shortcut's convolution but never call it."""
-        self.shortcut.requires_grad_(self.widens)
-
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.gamma)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = operators.pooled_shortcut(self.shortcut if self.widens else nn.Identity(), x)
-        return shortcut + self.gamma * self.residual(x)
-
-
-class SSAGANDiscriminator(GANPreTrainedModel):
-    """Judges whether an image is real and fits its sentence (one-way output of DF-GAN)."""
+class SSAGANDiscriminator(OneStageDiscriminator):
+    """Judges whether an image is real and fits its sentence."""
 
     config_class = SSAGANConfig
-    base_model_prefix = "discriminator"
-    main_input_name = "images"
-    reads_image_features = False
-    adversarial = "hinge"
-
-    def __init__(self, config: SSAGANConfig):
-        super().__init__(config)
-        width = config.discriminator_channels
-        widths = [width * min(16, 2**i) for i in range(config.num_doublings + 1)]
-        self.from_rgb = GradfixConv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(SSADiscriminatorBlock(*pair) for pair in zip(widths, widths[1:]))
-        self.joint = nn.Sequential(
-            GradfixConv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
-            GradfixLeakyReLU(),
-            GradfixConv2d(2 * width, 1, 4, bias=False),
-        )
-        self.post_init()
-
-    def forward(
-        self, images: Tensor | tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None
-    ) -> DiscriminatorOutput:
-        """Scores images with their captions and, sharing the image features, with wrong ones.
-
-        Args:
-            images: (B, 3, S, S) in [-1, 1], alone or as a tuple over scales whose last entry is
-                used.
-            sent_emb: (B, D), the images' own captions.
-            wrong_sent_emb: (M, D) with M <= B, a caption of another image for each of the first M
-                images.
-        """
-        x = images if isinstance(images, Tensor) else images[-1]
-        x = self.from_rgb(x)  # (B, C, S, S)
-        for block in self.blocks:
-            x = block(x)  # (B, c, s, s) down to (B, 16C, 4, 4)
-        return score_pairs(self.joint, x, sent_emb, wrong_sent_emb)
+    max_widening = 16
 
 
 class SSAGANForTextToImage(TextToImageModel):

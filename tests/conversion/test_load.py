@@ -13,6 +13,7 @@ NETWORKS = {  # recorded file, prefix of its tensors there, what shapes cannot t
     ("dmgan", "discriminator64"): ("dmgan_train_steps", "D0/", {}),
     ("ssagan", "generator"): ("ssagan_train_steps", "G/", {}),
     ("ssagan", "discriminator"): ("ssagan_train_steps", "D/", {}),
+    ("dfgan", "generator"): ("dfgan_train_steps", "G/", {}),
     ("damsm", "text_encoder"): ("attngan_train_steps", "Etxt/", {}),
     ("damsm", "image_encoder"): ("attngan_train_steps", "Eimg/", {}),
     ("galip", "clip"): ("galip_train_steps", "clip/", CLIP),

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from t2i_supcon.models.blocks import GradfixConv2d, GradfixLeakyReLU, UpsampledConv2d, score_pairs
+from t2i_supcon.models.blocks import ConstantLinear, GradfixConv2d, GradfixLeakyReLU, UpsampledConv2d, score_pairs
 
 
 def test_layers_equal_plain_ones():
@@ -17,6 +17,13 @@ def test_layers_equal_plain_ones():
     strided = GradfixConv2d(3, 4, 4, stride=2, padding=1)
     assert_close(strided(x), F.conv2d(x, strided.weight, strided.bias, stride=2, padding=1))
     assert_close(GradfixLeakyReLU()(x), torch.where(x > 0, x, 0.2 * x))
+
+
+def test_a_constant_layer_ignores_its_input_until_it_is_trained():
+    layer = ConstantLinear(3, 2, start=0.5)
+    assert torch.equal(layer(torch.randn(4, 3)), torch.full((4, 2), 0.5))
+    layer(torch.ones(1, 3)).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
 
 
 def test_pairs_are_scored_row_by_row():

@@ -129,6 +129,15 @@ def test_discriminator_pairs_first_images_with_wrong_captions():
     assert_close(wrong, model(features[:2], sentence[[3, 0]]).cond[0])
 
 
+def test_a_new_generator_draws_without_its_sentence_but_for_the_prompts():
+    generator = GALIPGenerator(tiny_config("galip"))
+    with torch.no_grad():
+        generator.to_prompts.weight[:, 6:].zero_()  # behind the noise
+    noise = torch.randn(2, 6)
+    one, other = generator(noise, torch.randn(2, 8)).images[0], generator(noise, torch.randn(2, 8)).images[0]
+    assert torch.equal(one, other)
+
+
 def test_published_sizes_have_the_published_parameter_counts():
     with torch.device("meta"):
         generator, discriminator = GALIPGenerator(GALIPConfig()), GALIPDiscriminator(GALIPConfig())

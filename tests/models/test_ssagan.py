@@ -91,6 +91,13 @@ def test_published_sizes_have_the_published_parameter_counts():
     assert sum(p.numel() for p in discriminator.parameters()) == 80_379_526
 
 
+def test_a_new_generator_normalises_without_its_sentence():
+    config = SSAGANConfig(image_size=16, noise_dim=5, generator_channels=2, text_config={"hidden_size": 8})
+    norm = SSAGANGenerator(config).blocks[1].norm1
+    x = torch.randn(2, 8, 4, 4)
+    assert_close(norm(x, torch.randn(2, 8), torch.ones(2, 1, 4, 4)), norm.norm(x))
+
+
 def test_image_size_must_be_a_power_of_two():
     with pytest.raises(Exception, match="image_size is 48"):
         SSAGANConfig(image_size=48)

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from t2i_supcon.conversion import CONVERSIONS, load_original, rename
 from t2i_supcon.data import Batch
+from t2i_supcon.models import DAMSMImageConfig, DAMSMImageEncoder
 from t2i_supcon.training import GANPhase
 from t2i_supcon.training.recipe import parse_recipe
 
@@ -43,6 +44,9 @@ GALIP = {
     "wrong_captions": "rotated",
     "channels_last": False,
 }
+
+
+DFGAN = GALIP | {"model": "dfgan", "loss_weights": {"d_adv": 1, "d_magp": 1, "g_adv": 1}}
 
 
 def original_order(model, golden, prefix, part, select=lambda key: True, arch="ssagan", key_prefix=""):
@@ -168,3 +172,59 @@ def test_two_steps_of_galip_equal_the_original():
         assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-4, atol=1e-5)
     assert all(torch.equal(value, frozen[key]) for key, value in generator.vision.state_dict().items())
     assert all(parameter.grad is None for module in (generator.vision, clip) for parameter in module.parameters())
+
+
+def test_two_steps_of_dfgan_equal_the_original(monkeypatch):
+    """Its authors pair image i + 1 with sentence i, `rotated` the other way round: the same of rows
+    in reversed order."""
+    golden = Golden("dfgan_train_steps")
+    generator = load_original("dfgan", "generator", golden.part("G/"))
+    judges = {
+        f"net{key.replace('/', '.')}": value for key, value in golden.weights.items() if key.startswith(("D/", "C/"))
+    }
+    discriminator = load_original("dfgan", "discriminator", judges)
+    text_encoder = load_original("dfgan", "text_encoder", golden.part("Etxt/"))
+    unused = DAMSMImageEncoder(DAMSMImageConfig(hidden_size=32, image_size=75, channel_divisor=16))
+    phase = GANPhase(parse_recipe(DFGAN), Accelerator(), generator, discriminator, text_encoder, unused)
+    torch.manual_seed(99)
+    noises = [torch.randn(3, 100) for _ in range(2)]
+    assert_close(noises[0], golden.inputs["noise"])
+    draws = iter(noises)
+    monkeypatch.setattr(torch, "randn", lambda *shape, **kwargs: next(draws).flip(0))
+    lengths = golden.inputs["cap_lens"].flip(0)
+    longest = int(lengths.max())
+    batch = Batch(
+        images=(golden.image("real_lo", 4).flip(0),),
+        input_ids=golden.inputs["captions"].flip(0)[:, :longest],
+        attention_mask=(torch.arange(longest)[None] < lengths[:, None]).long(),
+        labels=torch.arange(3),
+        captions=("",) * 3,
+        num_views=1,
+    )
+    for step in (0, 1):
+        terms = {name: float(term) for name, term in phase.train_step(batch).terms.items()}
+        expected = {
+            key.removeprefix(f"step{step}."): value
+            for key, value in golden.outputs.items()
+            if key.startswith(f"step{step}.")
+        }
+        hinge = float(expected["errD_real"] + (expected["errD_fake"] + expected["errD_mis"]) / 2)
+        assert terms["d_adv"] == pytest.approx(hinge, rel=1e-4)
+        assert terms["d_magp"] == pytest.approx(float(expected["errD_MAGP"]), rel=1e-3)
+        assert terms["d_adv"] + terms["d_magp"] == pytest.approx(float(expected["errD"]), rel=1e-4)
+        assert terms["g_adv"] == pytest.approx(float(expected["errG"]), rel=1e-4)
+        if step == 0:
+            grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", arch="dfgan"))
+            assert_close(
+                grads[:, 1],
+                expected["G_grad_stats"][:, 1],
+                rtol=1e-4,
+                atol=1e-4 * float(expected["G_grad_stats"][:, 1].max()),
+            )
+    for model, prefix, part, names in (
+        (generator, "G", "generator", ""),
+        (discriminator, "D", "discriminator", "netD."),
+        (discriminator, "C", "discriminator", "netC."),
+    ):
+        after = stats(original_order(model, golden, f"{prefix}/", part, arch="dfgan", key_prefix=names))
+        assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-4, atol=1e-5)

@@ -153,7 +153,7 @@ def _checked(
     prompts = list(prompts)
     if not prompts:
         raise ValueError("nothing to draw: give at least one prompt")
-    check_count("num_images_per_prompt", num_images_per_prompt)
+    num_images_per_prompt = check_count("num_images_per_prompt", num_images_per_prompt)
     if len(prompts) * num_images_per_prompt > MAX_IMAGES:
         raise ValueError(
             f"{len(prompts)} prompts x {num_images_per_prompt} images are more than the {MAX_IMAGES:,} of one grid; "

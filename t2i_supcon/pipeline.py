@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline, PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .conversion.pretrained import load_pretrained, load_tokenizer
+from .conversion.pretrained import check_tokenizer, load_pretrained, load_tokenizer
 from .data import PromptWords, describe_left_out, encode_prompts, prompt_words, save_tokenizer, shortened, to_pil
 from .models import GANS, TextToImageModel, sample_noise, seeded_generator
 from .models.base import check_count, check_num_images, check_truncation, generators_of_prompts
@@ -60,8 +60,8 @@ class TextToImagePipeline(Pipeline):
         batch_size: prompts that are drawn at once, 1 when absent.
 
     Raises:
-        ValueError: a model that draws nothing or whose weights are unfit, a prompt that is no
-            string or holds no known word, an argument out of its range.
+        ValueError: a model that draws nothing or NaN, or whose weights are unfit, a prompt that is
+            no string or holds no known word, an argument out of its range.
     """
 
     _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
@@ -73,6 +73,7 @@ class TextToImagePipeline(Pipeline):
         where = f"model {model.config.name_or_path!r}"
         if tokenizer is None:
             raise ValueError(f"{where}: its tokenizer is missing")
+        check_tokenizer(tokenizer, where)
         known = model.config.text_config.vocab_size
         if len(tokenizer) > known:
             raise ValueError(f"{where}: its tokenizer has {len(tokenizer)} words, its text encoder {known}")
@@ -91,7 +92,7 @@ class TextToImagePipeline(Pipeline):
         shared = {k: v for k, v in self._forward_params.items() if not (own_noise and k in ("seed", "generator"))}
         output = self._postprocess_params | shown
         batch_size = next((size for size in (batch_size, self._batch_size) if size is not None), 1)
-        check_count("batch_size", batch_size)
+        batch_size = check_count("batch_size", batch_size)
         if isinstance(prompts, (bytes, Mapping)) or not isinstance(prompts, (Iterable, Dataset)):
             raise ValueError(f"a prompt is a string, and this is a {type(prompts).__name__}")
         if isinstance(prompts, Dataset) and not isinstance(prompts, Iterable):
@@ -174,7 +175,10 @@ class TextToImagePipeline(Pipeline):
         return dict(encode_prompts(self.tokenizer, prompts))
 
     def _forward(self, inputs: dict[str, Tensor], **noises) -> dict[str, Tensor]:
-        return {"images": self.model.generate(**inputs, **noises).images[-1]}
+        images = self.model.generate(**inputs, **noises).images[-1]
+        if not images.isfinite().all():
+            raise ValueError(f"model {self.model.config.name_or_path!r} draws NaN: its weights are unfit")
+        return {"images": images}
 
     def postprocess(self, images: Tensor, output_type: str) -> Pictures:
         if output_type == "pil":
@@ -198,14 +202,16 @@ def noises_of_prompts(
         config: of the GAN.
         num_prompts: None where they are not known in advance.
     """
-    check_num_images(num_images_per_prompt, 1)
-    check_truncation(truncation)
+    num_images_per_prompt = check_num_images(num_images_per_prompt, 1)
+    truncation = check_truncation(truncation)
     if seed is not None:
         generator = seeded_generator(seed)
     if isinstance(generator, torch.Generator):
         return repeat(sample_noise(config, num_images_per_prompt, generator, truncation))
-    sources = repeat(None) if generator is None else generator
-    if generator is not None and num_prompts is not None:
+    sources = repeat(None)
+    if generator is not None:
+        one_each = num_prompts is None and isinstance(generator, Sequence)
+        num_prompts = len(generator) if one_each else num_prompts
         sources = generators_of_prompts(generator, num_prompts, num_images_per_prompt)
     return (sample_noise(config, num_images_per_prompt, source, truncation) for source in sources)
 
@@ -220,8 +226,8 @@ def check_device(device: torch.device | str | int | None) -> None:
         if torch.device(device).type == "meta":
             raise RuntimeError("it holds no values")
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]:.120}") from error
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"device {str(device)!r:.60} cannot be used: {str(error).splitlines()[0]:.120}") from error
 
 
 def load_pipeline(

@@ -222,15 +222,46 @@ def test_warnings_about_many_and_huge_prompts_stay_short(draw, caplog):
         ("a red star", {"seed": -1}, "seed is -1; it must be from 0"),
         ("a red star", {"seed": "1"}, "seed is '1'; it must be a whole number"),
         ("a red star", {"seed": 1, "generator": torch.Generator()}, "seed and generator"),
+        ("a red star", {"generator": 3}, "generator is a int; it must be a torch.Generator or a list"),
+        ("a red star", {"generator": np.random.default_rng(0)}, "generator is a Generator; it must be a torch.Gen"),
+        ("a red star", {"generator": ["0"]}, "generator is a list; it must be a torch.Generator or a list of such"),
+        (iter(["a red star"]), {"generator": "0"}, "generator is a str; it must be a torch.Generator"),
         ("a red star", {"truncation": float("nan")}, "truncation is nan"),
+        ("a red star", {"truncation": "1"}, "truncation is '1'; it must be a positive, finite number"),
+        ("a red star", {"truncation": True}, "truncation is True; it must be a positive, finite number"),
+        ("a red star", {"truncation": 10**400}, "truncation is 1000000.*; it must be a positive, finite number"),
         ("a red star", {"output_type": "jpg"}, "output_type is 'jpg'; it must be one of pil, np, pt"),
         ("a red star", {"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ("a red star", {"batch_size": -2}, "batch_size is -2; it must be at least 1"),
+        ("a red star", {"batch_size": 10**30}, r"batch_size is 2\^100 or so; it must be at least 1 and at most 10,000"),
+        ("a red star\ud800", {}, "holds bytes that are not UTF-8"),
     ],
 )
 def test_bad_arguments_are_one_clear_error(draw, prompts, options, message):
     with pytest.raises(ValueError, match=message):
         draw(prompts, **options)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(draw):
+    first = pixels(draw("a red star", num_images_per_prompt=2, seed=3, truncation=0.5))
+    for options in (
+        {"num_images_per_prompt": np.int64(2), "seed": np.uint64(3), "truncation": np.float32(0.5)},
+        {
+            "num_images_per_prompt": torch.tensor(2),
+            "seed": torch.tensor(3),
+            "truncation": 0.5,
+            "batch_size": np.int8(1),
+        },
+    ):
+        assert np.array_equal(pixels(draw("a red star", **options)), first)
+
+
+def test_pictures_of_nan_are_refused(draw):
+    with torch.no_grad():  # each finite, and so large that their products are not
+        for parameter in draw.model.generator.parameters():
+            parameter.fill_(3e38)
+    with pytest.raises(ValueError, match="model '.*' draws NaN: its weights are unfit"):
+        draw("a red star")
 
 
 def test_what_draws_no_pictures_is_refused(encoders, tokenizer, tmp_path):
@@ -264,6 +295,10 @@ DAMAGE = {
         float("inf")
     ),
     f"{KEY} holds whole numbers": lambda state: state.update({KEY: state[KEY].to(torch.int32)}),
+    f"{KEY} holds complex numbers": lambda state: state.update({KEY: state[KEY].to(torch.complex64)}),
+    "project.1.running_var holds negative variances": lambda state: state[
+        "generator.first_stage.project.1.running_var"
+    ].neg_(),
     "and 2 more tensors like these": lambda state: [state.pop(key) for key in list(state)[:7]],
 }
 
@@ -275,6 +310,26 @@ def test_unfit_weights_are_refused_by_name(draw, tmp_path, message):
         with pytest.raises(ValueError, match=message) as error:
             load(str(tmp_path / "model"))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "names no padding token"),
+        ({}, "names no padding token"),
+        ({"pad_token": "<end>", "model_max_length": -1}, "has the model_max_length -1"),
+        ({"pad_token": "<end>", "model_max_length": 0}, "has the model_max_length 0, which must be a whole number"),
+        ({"pad_token": "<end>", "model_max_length": "six"}, "has the model_max_length 'six'"),
+    ],
+)
+def test_a_tokenizer_without_its_settings_is_refused(draw, tmp_path, config, message):
+    file = tmp_path / "model" / "tokenizer_config.json"
+    file.unlink()
+    if config is not None:
+        file.write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **config}))
+    for load in (load_pipeline, lambda name: pipeline("text-to-image", model=name)):
+        with pytest.raises(ValueError, match=f"^model '.*': its tokenizer {message}"):
+            load(str(tmp_path / "model"))
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(draw):

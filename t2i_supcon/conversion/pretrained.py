@@ -39,8 +39,8 @@ def load_pretrained(name: str, role: str, expected: tuple[type[PreTrainedModel],
     name, revision = source
     with one_line_errors(where, *source):
         config = AutoConfig.from_pretrained(name, revision=revision)
-    if config.architectures and config.architectures[0] not in {cls.__name__ for cls in expected}:
-        raise ValueError(f"{where}: it holds a {config.architectures[0]}; {REMEDIES[role]}")
+    if config.architectures and config.architectures[0] not in [cls.__name__ for cls in expected]:
+        raise ValueError(f"{where}: it holds a {config.architectures[0]!s:.60}; {REMEDIES[role]}")
     with one_line_errors(where, *source):
         stored = stored_tensors(name, revision=revision, download=True)
         with torch.device("meta"):
@@ -67,7 +67,25 @@ def load_tokenizer(name: str, role: str) -> PreTrainedTokenizerFast:
     check_folder(name, role)
     source = split_revision(name)
     with one_line_errors(f"the tokenizer of {role} {str(name)!r}", *source):
-        return AutoTokenizer.from_pretrained(source[0], revision=source[1])
+        tokenizer = AutoTokenizer.from_pretrained(source[0], revision=source[1])
+    check_tokenizer(tokenizer, f"{role} {str(name)!r}")
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
+    """Refuses a tokenizer that cannot pad and cut prompts, as one whose tokenizer_config.json is
+    lost or damaged.
+
+    Raises:
+        ValueError: `where` begins the message.
+    """
+    limit, problem = tokenizer.model_max_length, None
+    if tokenizer.pad_token is None:
+        problem = "names no padding token"
+    elif isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        problem = f"has the model_max_length {limit!r:.60}, which must be a whole number of at least 1"
+    if problem:
+        raise ValueError(f"{where}: its tokenizer {problem}; restore its tokenizer_config.json")
 
 
 def load_encoders(name: str, max_words: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

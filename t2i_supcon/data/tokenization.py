@@ -81,8 +81,13 @@ def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -
     them.
 
     Raises:
-        ValueError: a prompt without any word the tokenizer knows.
+        ValueError: a prompt without any word the tokenizer knows, or that is no Unicode text.
     """
+    for prompt in prompts:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # as where the shell gave bytes of another encoding
+            raise ValueError(f"the prompt {shortened(prompt)!r} holds bytes that are not UTF-8") from error
     encoded = tokenizer(
         list(prompts),
         truncation=True,

@@ -2,9 +2,11 @@
 composite and its road from token ids and noise to images."""
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -234,19 +236,28 @@ class TextToImageModel(GANPreTrainedModel):
                 them nor masks.
         """
         input_ids, attention_mask = check_tokens(input_ids, attention_mask, self.config.text_config.vocab_size)
-        check_num_images(num_images_per_prompt, len(input_ids))
-        rows = len(input_ids) * num_images_per_prompt
+        num_images = check_num_images(num_images_per_prompt, len(input_ids))
+        rows = len(input_ids) * num_images
         given = {"noise": noise, "conditioning_noise": conditioning_noise}
         widths = noise_widths(self.config)
         for name, tensor in given.items():
-            if tensor is not None and widths[name] and tuple(tensor.shape) != (rows, widths[name]):
+            if tensor is None or not widths[name]:
+                continue
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
                 raise ValueError(
-                    f"{name} has shape {tuple(tensor.shape)}; {len(input_ids)} prompts x {num_images_per_prompt} "
+                    f"{name} is a {getattr(tensor, 'dtype', type(tensor).__name__)}; it must be a tensor "
+                    "of real numbers"
+                )
+            if tuple(tensor.shape) != (rows, widths[name]):
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}; {len(input_ids)} prompts x {num_images} "
                     f"images need {(rows, widths[name])}"
                 )
-        check_truncation(truncation)
+            if not tensor.isfinite().all():
+                raise ValueError(f"{name} holds NaN or infinity")
+        truncation = check_truncation(truncation)
         if any(given[name] is None and width for name, width in widths.items()):
-            drawn = self._sample_noise(len(input_ids), num_images_per_prompt, generator, truncation)
+            drawn = self._sample_noise(len(input_ids), num_images, generator, truncation)
             noise = drawn[0] if noise is None else noise
             conditioning_noise = drawn[1] if conditioning_noise is None else conditioning_noise
         device = self.get_input_embeddings().weight.device
@@ -389,7 +400,7 @@ def sample_noise(
     Raises:
         ValueError: a truncation that is not positive and finite.
     """
-    check_truncation(truncation)
+    truncation = check_truncation(truncation)
     widths = list(noise_widths(config).values())
     each = [generator] * num_images if generator is None or isinstance(generator, torch.Generator) else generator
     rows = torch.stack([_normal_values(sum(widths), one, truncation) for one in each])
@@ -415,8 +426,10 @@ def generators_of_prompts(
     """For each prompt its generator or, of as many as there are images, those of its images.
 
     Raises:
-        ValueError: another number of generators.
+        ValueError: something other than generators, or another number of them.
     """
+    if not isinstance(generators, Sequence) or not all(isinstance(one, torch.Generator) for one in generators):
+        raise ValueError(f"generator is a {type(generators).__name__}; it must be a torch.Generator or a list of such")
     if len(generators) == num_prompts:
         return list(generators)
     if len(generators) == num_prompts * num_images:
@@ -427,20 +440,36 @@ def generators_of_prompts(
     )
 
 
-def check_num_images(num_images_per_prompt: int, num_prompts: int) -> None:
-    """Raises a ValueError unless the prompts' images are 1 to `MAX_IMAGES`."""
-    images = num_prompts * _whole_number("num_images_per_prompt", num_images_per_prompt)
-    if not 1 <= images <= MAX_IMAGES:
+def check_num_images(num_images_per_prompt: int, num_prompts: int) -> int:
+    """Gives it back.
+
+    Raises:
+        ValueError: it is no whole number, or the prompts' images are not 1 to `MAX_IMAGES`.
+    """
+    number = whole_number("num_images_per_prompt", num_images_per_prompt)
+    if not 1 <= num_prompts * number <= MAX_IMAGES:
         raise ValueError(
-            f"num_images_per_prompt is {_shown(num_images_per_prompt)}; one call draws from 1 to {MAX_IMAGES:,} "
+            f"num_images_per_prompt is {_shown(number)}; one call draws from 1 to {MAX_IMAGES:,} "
             f"images, and there are {num_prompts} prompts"
         )
+    return number
 
 
-def check_truncation(truncation: float | None) -> None:
-    """Raises a ValueError unless it is absent or positive and finite."""
-    if truncation is not None and not (0 < truncation < math.inf):
-        raise ValueError(f"truncation is {truncation}; it must be a positive, finite number")
+def check_truncation(truncation: float | None) -> float | None:
+    """Gives it back.
+
+    Raises:
+        ValueError: it is there, and no positive and finite number.
+    """
+    if truncation is None:
+        return None
+    value = math.nan
+    if isinstance(truncation, Real) and not isinstance(truncation, bool):
+        with suppress(OverflowError):
+            value = float(truncation)
+    if not 0 < value < math.inf:
+        raise ValueError(f"truncation is {truncation!r:.60}; it must be a positive, finite number")
+    return value
 
 
 def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -449,21 +478,34 @@ def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gen
     Raises:
         ValueError: a seed that is no whole number from 0 to 2^64 - 1.
     """
-    if _whole_number("seed", seed) < 0 or seed >= 2**64:
-        raise ValueError(f"seed is {_shown(seed)}; it must be from 0 to 2^64 - 1")
-    return torch.Generator(device).manual_seed(seed)
+    number = whole_number("seed", seed)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed is {_shown(number)}; it must be from 0 to 2^64 - 1")
+    return torch.Generator(device).manual_seed(number)
 
 
-def check_count(name: str, value: int) -> None:
-    """Raises a ValueError unless it is a whole number of at least 1."""
-    if _whole_number(name, value) < 1:
-        raise ValueError(f"{name} is {_shown(value)}; it must be at least 1")
+def check_count(name: str, value: int) -> int:
+    """Gives it back.
+
+    Raises:
+        ValueError: it is no whole number from 1 to `MAX_IMAGES`.
+    """
+    number = whole_number(name, value)
+    if not 1 <= number <= MAX_IMAGES:
+        raise ValueError(f"{name} is {_shown(number)}; it must be at least 1 and at most {MAX_IMAGES:,}")
+    return number
 
 
-def _whole_number(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} is {value!r:.60}; it must be a whole number")
-    return value
+def whole_number(name: str, value: int) -> int:
+    """The value as Python's own integer, also where it is one of numpy or torch.
+
+    Raises:
+        ValueError: it is none.
+    """
+    with suppress(TypeError):
+        if not isinstance(value, bool):
+            return operator.index(value)
+    raise ValueError(f"{name} is {value!r:.60}; it must be a whole number")
 
 
 def _shown(number: int) -> str:
@@ -491,6 +533,8 @@ def check_tokens(input_ids: Tensor, attention_mask: Tensor | None, vocab_size: i
         )
     if attention_mask is None:
         return input_ids.long(), None
+    if not isinstance(attention_mask, Tensor):
+        raise ValueError(f"attention_mask is a {type(attention_mask).__name__}; it must be a tensor (B, T)")
     if tuple(attention_mask.shape) != tuple(input_ids.shape):
         raise ValueError(
             f"attention_mask has shape {tuple(attention_mask.shape)}; input_ids have {tuple(input_ids.shape)}"

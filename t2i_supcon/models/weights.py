@@ -70,23 +70,23 @@ def stored_tensors(
 def loading_problems(
     model: PreTrainedModel, missing: Iterable[str], stored: dict[str, StoredTensor]
 ) -> tuple[str, ...]:
-    """One phrase for each tensor of a loaded model that was missing or stored as whole numbers."""
-    whole = [
-        f"{key} holds whole numbers ({stored[key].dtype})"
+    """One phrase for each tensor of a loaded model that was missing or not stored as real
+    numbers."""
+    others = [
+        f"{key} holds {'complex' if stored[key].dtype.startswith('C') else 'whole'} numbers ({stored[key].dtype})"
         for key, tensor in model.state_dict().items()
-        if key in stored and tensor.is_floating_point() and stored[key].dtype.startswith(("I", "U", "BOOL"))
+        if key in stored and tensor.is_floating_point() and not stored[key].dtype.startswith(("F", "BF"))
     ]
-    return (*(f"{key} is missing" for key in sorted(missing)), *whole)
+    return (*(f"{key} is missing" for key in sorted(missing)), *others)
 
 
 def refuse_unfit_weights(model: PreTrainedModel, problems: Sequence[str], where: str) -> None:
     """Raises a ValueError that names the tensors which were not loaded as they should be, or hold
-    NaN or infinity."""
-    broken = [
-        f"{key} holds NaN or infinity"
-        for key, tensor in model.state_dict().items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if found := [*problems, *broken]:
+    NaN, infinity or negative variances."""
+    tensors = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    broken = [f"{key} holds NaN or infinity" for key, tensor in tensors.items() if not tensor.isfinite().all()]
+    variances = {key: tensor for key, tensor in tensors.items() if key.endswith("running_var")}
+    negative = [f"{key} holds negative variances" for key, tensor in variances.items() if (tensor < 0).any()]
+    if found := [*problems, *broken, *negative]:
         more = f" and {len(found) - 5} more tensors like these" if len(found) > 5 else ""
         raise ValueError(f"{where}: the weights of the {type(model).__name__} are unfit: {', '.join(found[:5])}{more}")

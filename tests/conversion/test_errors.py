@@ -1,5 +1,6 @@
 """Errors of the libraries become one line."""
 
+import json
 import logging
 import pickle
 
@@ -8,6 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from t2i_supcon.conversion.errors import one_line_errors
+from t2i_supcon.models.weights import refuse_unfit_weights
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,14 @@ def test_errors_of_the_hub_are_explained(hub):
     with pytest.raises(ValueError, match=message) as found, one_line_errors("model x", "me/none"):
         HfApi().model_info("me/none")
     assert isinstance(found.value.__cause__, RepositoryNotFoundError) and "\n" not in str(found.value)
+
+
+def test_mistakes_of_this_package_stay_tracebacks():
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'state_dict'"), one_line_errors("x"):
+        refuse_unfit_weights(None, [], "x")
+    with pytest.raises(ValueError, match="^x: missing, damaged or of another kind: TypeError"):
+        with one_line_errors("x"):
+            json.dumps(None, cls=0)  # raised by a library
 
 
 def test_interruptions_pass_and_loggers_are_as_they_were():

@@ -82,6 +82,12 @@ def test_prompt_without_a_known_word_is_named():
         encode_prompts(TOKENIZER, ["red", "zebra crossing"])
 
 
+def test_prompt_in_another_encoding_is_named():
+    prompt = b"a caf\xe9".decode(errors="surrogateescape")  # as Python reads a command line
+    with pytest.raises(ValueError, match="the prompt 'a caf.*' holds bytes that are not UTF-8"):
+        encode_prompts(build_tokenizer(["a red bird"], 4), ["a red bird", prompt])
+
+
 def test_split_words_drops_what_is_not_ascii():
     assert split_words("Café au\ufffd\ufffdlait! über_x ①") == ["caf", "au", "lait", "ber_x"]
     with pytest.raises(ValueError, match="no word"):

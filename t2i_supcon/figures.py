@@ -71,14 +71,24 @@ def attention_figure(image: Image.Image, words: list[str], attention: np.ndarray
         words: T words.
         attention: (T, s, s) in [0, 1], of one stage.
     """
-    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
     panels, labels = [image], [" ".join(words)]
     for word, weights in zip(words, attention, strict=True):
-        light = np.asarray(Image.fromarray(weights.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR))
-        light = light / max(light.max(), 1e-8)
-        panels.append(Image.fromarray((0.3 * grey + 0.7 * light[..., None] * LIGHT).astype(np.uint8)))
+        panels.append(attention_overlay(image, weights))
         labels.append(f"{word} (up to {weights.max():.0%})")
     return labelled_grid(panels, labels, _even_columns(len(panels)))
+
+
+def attention_overlay(image: Image.Image, weights: np.ndarray) -> Image.Image:
+    """The image in dark grey under a yellow light that is brightest where a word was read most.
+
+    Args:
+        image: the picture drawn.
+        weights: (s, s) in [0, 1], of one word.
+    """
+    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
+    light = np.asarray(Image.fromarray(weights.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR))
+    light = light / max(light.max(), 1e-8)
+    return Image.fromarray((0.3 * grey + 0.7 * light[..., None] * LIGHT).astype(np.uint8))
 
 
 def mask_figure(image: Image.Image, words: list[str], masks: list[np.ndarray]) -> Image.Image:

@@ -1,11 +1,13 @@
-"""The Hub: its errors in one sentence each."""
+"""The Hub: its errors in one sentence each, and what is published there in one commit."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal
 
-from huggingface_hub import constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -17,8 +19,18 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from .cards import CARD, Link, is_made, model_card
+
 NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+
+# what a new version of a repository replaces: files that it has no more, such as shards of weights
+REPLACED = {
+    "model": ("*.safetensors", "*.safetensors.index.json", "discriminator/*", "samples/*", "evaluation.*"),
+    "dataset": ("*-?????-of-?????.parquet",),
+    "space": (),
+}
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "config.json")
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -137,3 +149,93 @@ def explained(
         if sentence is None:
             raise
         raise OSError(sentence if advice is None else f"{sentence}; {advice}") from error
+
+
+def folder_files(folder: Path) -> dict[str, Path]:
+    """The files of a folder by their paths in it, hidden ones excepted."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path for name, path in paths.items() if not name.startswith(".") and "/." not in name}
+
+
+def push_files(
+    files: Mapping[str, Path | bytes],
+    repository: str,
+    kind: Literal["model", "dataset", "space"] = "model",
+    *,
+    private: bool | None = None,
+    tag: str | None = None,
+    message: str = "Upload with t2i_supcon",
+    token: str | None = None,
+    space_sdk: str | None = None,
+    advice: str | None = None,
+) -> str:
+    """Publishes files in one commit, in a repository that is made where there is none, and then
+    tags the commit: a tag exists for complete uploads only.
+
+    Files that the repository has beyond these are removed where they belong to what is published
+    (`REPLACED`); others there, such as one's own, stay.
+
+    Args:
+        files: by their paths in the repository.
+        repository: "user/name".
+        kind: of the repository.
+        private: of a new repository; None is the default of the account.
+        tag: of this version; one that is there already is refused before anything is sent.
+        message: of the commit.
+        token: in place of the one that was logged in with.
+        space_sdk: of a new Space, such as "gradio".
+        advice: what a failure leaves the user to do.
+
+    Returns:
+        The commit's id.
+
+    Raises:
+        OSError: the Hub cannot be reached or refuses; in one sentence, see `explain`.
+        ValueError: a tag that is there already.
+    """
+    api = HfApi(token=token)
+    with explained(repository, kind=kind, advice=advice):
+        api.create_repo(repository, repo_type=kind, private=private, exist_ok=True, space_sdk=space_sdk)
+        if tag is not None and tag in {known.name for known in api.list_repo_refs(repository, repo_type=kind).tags}:
+            raise ValueError(f"{repository!r} has a tag {tag!r} already, and nothing was sent: choose another one")
+        there = api.list_repo_files(repository, repo_type=kind)
+        gone = [name for name in there if name not in files and any(fnmatch(name, one) for one in REPLACED[kind])]
+        operations = [
+            CommitOperationAdd(name, file if isinstance(file, bytes) else str(file)) for name, file in files.items()
+        ]
+        operations += [CommitOperationDelete(name) for name in gone]
+        commit = api.create_commit(repository, operations, commit_message=message, repo_type=kind)
+        if tag is not None:
+            api.create_tag(repository, tag=tag, revision=commit.oid, repo_type=kind)
+    return commit.oid
+
+
+def push_model(
+    files: Mapping[str, Path],
+    repository: str,
+    encoders: str | None = None,
+    links: Sequence[Link] = (),
+    **options,
+) -> str:
+    """Publishes the files of a model with its card, which is made where there is none, or anew
+    where the one there was made; see `push_files` for what else can be said, returned and raised.
+
+    Args:
+        files: by their paths in the repository.
+        encoders, links: for the card; see `model_card`.
+    """
+    published: dict[str, Path | bytes] = dict(files)
+    if CARD not in files or is_made(files[CARD].read_text(encoding="utf-8")):
+        published[CARD] = model_card(files, repository, encoders, links).encode()
+    return push_files(published, repository, **options)
+
+
+def files_beside_weights(source: str) -> dict[str, Path]:
+    """What a folder, or a repository of the Hub, holds beside config and weights: tokenizer,
+    discriminator, card, evaluation, samples."""
+    name, revision = split_revision(source)
+    if not Path(name).is_dir():
+        with explained(name, revision):
+            name = snapshot_download(name, revision=revision, ignore_patterns=list(WEIGHTS))
+    files = folder_files(Path(name))
+    return {path: file for path, file in files.items() if not any(fnmatch(path, one) for one in WEIGHTS)}

@@ -117,6 +117,11 @@ class TextToImagePipeline(Pipeline):
         self.model.save_pretrained(save_directory, **kwargs)
         save_tokenizer(self.tokenizer, Path(save_directory))
 
+    def push_to_hub(self, repo_id: str, **options) -> str:
+        """Publishes model and tokenizer with all that lay beside them; see `push_to_hub` of the
+        model for the options, the result and the errors."""
+        return self.model.push_to_hub(repo_id, tokenizer=self.tokenizer, **options)
+
     def _sanitize_parameters(
         self, num_images_per_prompt=None, seed=None, generator=None, truncation=None, output_type=None
     ):

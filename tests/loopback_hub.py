@@ -26,8 +26,9 @@ CODES = {"repo": "RepoNotFound", "revision": "RevisionNotFound", "entry": "Entry
 class Refusal(Exception):
     """An answer other than 2xx."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, headers: dict | None = None):
+    def __init__(self, status: int, message: str, code: str | None = None, headers: dict | None = None, **content):
         super().__init__(message)
+        self.content = {"error": message, **content}
         self.status, self.headers = status, {**(headers or {}), "X-Error-Message": message}
         if code is not None:
             self.headers["X-Error-Code"] = CODES[code]
@@ -69,6 +70,7 @@ class Fault:
     headers: dict[str, str]
     cut_after: int | None
     times: float
+    wait: threading.Event | None
 
 
 class LoopbackHub:
@@ -111,10 +113,12 @@ class LoopbackHub:
         self.objects[hashlib.sha256(data).hexdigest()] = data
 
     @contextmanager
-    def failing(self, pattern: str, status: int | None = None, times: float = float("inf"), cut_after=None, **headers):
-        """Inside the block, requests that the pattern finds are answered with a status, or cut off
-        behind so many bytes."""
-        fault = Fault(pattern, status, {k.replace("_", "-"): v for k, v in headers.items()}, cut_after, times)
+    def failing(
+        self, pattern: str, status: int | None = None, times=float("inf"), cut_after=None, wait=None, **headers: str
+    ):
+        """Inside the block, requests that the pattern finds are answered with a status, cut off
+        behind so many bytes, or kept waiting for an event."""
+        fault = Fault(pattern, status, {k.replace("_", "-"): v for k, v in headers.items()}, cut_after, times, wait)
         self.faults.append(fault)
         try:
             yield fault
@@ -145,13 +149,15 @@ class _Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             self.hub.requests.append(request)
             fault = self.hub.fault(request)
+        if fault is not None and fault.wait is not None:
+            fault.wait.wait()
+        with self.hub.lock:
             try:
                 if fault is not None and fault.status is not None:
                     raise Refusal(fault.status, "as the test wants it", headers=fault.headers)
                 status, headers, data = self.route(request, body)
             except Refusal as refusal:
-                content = json.dumps({"error": str(refusal)}).encode()
-                status, headers, data = refusal.status, refusal.headers, content
+                status, headers, data = refusal.status, refusal.headers, _json(refusal.content)
         self.send(status, headers, data, None if fault is None else fault.cut_after)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
@@ -219,12 +225,13 @@ class _Handler(BaseHTTPRequestHandler):
         if name.split("/")[0] != self.user:
             raise Refusal(403, f"You don't have the rights to create a model under the namespace {name.split('/')[0]}")
         key = (asked.get("type") or "model", name)
+        url = f"{self.hub.url}/{'' if key[0] == 'model' else key[0] + 's/'}{name}"
         if key in self.hub.repos:
-            raise Refusal(409, "You already created this repo")
+            raise Refusal(409, "You already created this repo", url=url)
         private = asked.get("private") or asked.get("visibility") == "private"
         repo = self.hub.repos[key] = Repository(self.user, bool(private))
         repo.commit({}, "initial commit")
-        return {"url": f"{self.hub.url}/{'' if key[0] == 'model' else key[0] + 's/'}{name}", "name": name}
+        return {"url": url, "name": name}
 
     def info(self, kind, name, revision, body):
         repo = self.repo(kind, name)

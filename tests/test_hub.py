@@ -1,8 +1,11 @@
 """Loading by name and publishing, over HTTP; every error is one sentence."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from training.test_encoder_phase import foreign_clip
 from transformers import AutoModel, AutoTokenizer, pipeline
 
 from t2i_supcon.conversion import load_encoders
-from t2i_supcon.hub import explain, split_revision
+from t2i_supcon.hub import explain, files_beside_weights, push_files, split_revision
 from t2i_supcon.models import GANS, CLIPPairModel, DAMSMModel, SSAGANForTextToImage
 from t2i_supcon.pipeline import load_pipeline
 
@@ -225,3 +228,113 @@ def test_errors_that_are_not_of_the_hub_are_left_alone():
         raise ValueError("a size in words") from KeyError("size")
     except ValueError as error:
         assert explain(error, "me/gan") is None
+
+
+FILES = {"a.txt": b"text", "model.safetensors": b"weights" * 99, "discriminator/model.safetensors": b"more" * 99}
+
+
+def commits(hub):
+    return [request for request in hub.requests if "/commit/" in request]
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
+def test_files_are_published_in_one_commit_and_tagged(hub, kind):
+    sdk = "gradio" if kind == "space" else None
+    oid = push_files(FILES, "me/new", kind, private=True, tag="v1", space_sdk=sdk)
+    repo = hub.repos[kind, "me/new"]
+    assert repo.files() == repo.files("v1") == FILES and repo.branches["main"] == repo.tags["v1"] == oid
+    assert repo.private and len(commits(hub)) == 1
+    assert (
+        push_files(FILES, "me/new", kind, tag="v2", space_sdk=sdk) == oid and len(commits(hub)) == 1
+    )  # nothing new to send
+    assert repo.tags["v2"] == oid
+
+
+def test_a_new_version_replaces_what_belongs_to_it_and_leaves_the_rest(hub):
+    shards = {f"model-0000{i}-of-00002.safetensors": b"%d" % i for i in (1, 2)}
+    push_files(shards | {"model.safetensors.index.json": b"{}", "samples/9.png": b"9", "notes.md": b"mine"}, "me/gan")
+    push_files(FILES, "me/gan")
+    assert hub.repos["model", "me/gan"].files() == FILES | {"notes.md": b"mine"}
+    assert len(commits(hub)) == 2
+
+
+def test_a_tag_that_is_there_is_refused_before_anything_is_sent(hub):
+    oid = push_files(FILES, "me/gan", tag="v1")
+    with pytest.raises(ValueError, match="'me/gan' has a tag 'v1' already, and nothing was sent: choose another one"):
+        push_files({"a.txt": b"other"}, "me/gan", tag="v1")
+    repo = hub.repos["model", "me/gan"]
+    assert repo.branches["main"] == repo.tags["v1"] == oid
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status", "message"),
+    [
+        ("POST /api/repos/create|GET /api/models", 401, "does not accept the token"),
+        ("POST .*preupload", 403, "refuses access to 'me/gan' .403"),
+        ("POST .*info/lfs", 403, "refuses access to 'me/gan' .403"),
+        ("PUT /lfs", 403, "refuses access to 'me/gan' .403"),
+        ("POST .*/commit/", 409, "'me/gan' is in the way on 127.0.0.1.* .409"),
+        ("POST .*/commit/", 412, "'me/gan' was changed on .* by somebody else meanwhile .412"),
+        ("POST .*/commit/", 429, "too many requests and refuses those for 'me/gan' .429.*: try again in 7 s"),
+        ("POST .*/commit/", 500, "has a fault of its own at 'me/gan' .500"),
+    ],
+)
+def test_an_upload_that_fails_is_one_sentence_and_leaves_no_tag(hub, pattern, status, message):
+    first = push_files({"a.txt": b"before"}, "me/gan")
+    with hub.failing(pattern, status, Retry_After="7"), pytest.raises(OSError, match=message) as error:
+        push_files(FILES, "me/gan", tag="v1", advice="the model is whole in runs/gan")
+    assert sentence(error).endswith("; the model is whole in runs/gan")
+    repo = hub.repos["model", "me/gan"]
+    assert repo.branches["main"] == first and not repo.tags
+    oid = push_files(FILES, "me/gan", tag="v1")
+    assert repo.tags == {"v1": oid} and repo.files("v1") == FILES | {"a.txt": b"text"}
+
+
+def test_a_tag_that_cannot_be_set_leaves_the_commit_whole(hub):
+    with hub.failing("POST .*/tag/", 500), pytest.raises(OSError, match="has a fault of its own"):
+        push_files(FILES, "me/gan", tag="v1")
+    repo = hub.repos["model", "me/gan"]
+    assert repo.files() == FILES and not repo.tags
+
+
+def test_an_upload_killed_on_its_way_leaves_no_tag_and_the_repository_as_it_was(hub):
+    first = push_files({"a.txt": b"before"}, "me/gan")
+    held = threading.Event()
+    with hub.failing("PUT /lfs", wait=held):
+        process = multiprocessing.get_context("fork").Process(
+            target=push_files, args=(FILES, "me/gan"), kwargs={"tag": "v1"}
+        )
+        process.start()
+        while not any(request.startswith("PUT /lfs") for request in list(hub.requests)):
+            assert process.is_alive()
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        held.set()
+    repo = hub.repos["model", "me/gan"]
+    assert repo.branches["main"] == first and not repo.tags and len(commits(hub)) == 1
+
+
+def test_names_of_others_and_of_nobody_are_refused(hub):
+    for repository, message in (
+        ("other/gan", "refuses access to 'other/gan' .403: You don't have the rights"),
+        ("me/no such name", "'me/no such name' is no name of a repository"),
+    ):
+        with pytest.raises(OSError, match=message) as error:
+            push_files(FILES, repository)
+        sentence(error)
+
+
+def test_files_beside_weights_come_from_a_folder_or_from_the_hub(hub, folder):
+    (folder / "README.md").write_text("# card")
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "file").touch()
+    hub.add("me/gan", folder)
+    for source in (str(folder), "me/gan", "me/gan@main"):
+        assert set(files_beside_weights(source)) == {
+            "README.md",
+            "discriminator/config.json",
+            "discriminator/model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        }

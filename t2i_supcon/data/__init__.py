@@ -21,7 +21,7 @@ from .loading import (
     shard_files,
 )
 from .pairing import BatchSampler, IndexedRows
-from .shards import FEWEST_HELD_OUT, Source, make_row, prepare, push_shards
+from .shards import FEWEST_HELD_OUT, MANIFEST, Source, make_row, prepare, push_shards
 from .streaming import StreamedRows
 from .tokenization import (
     PromptWords,
@@ -46,6 +46,7 @@ __all__ = [
     "Collator",
     "Columns",
     "FEWEST_HELD_OUT",
+    "MANIFEST",
     "EvaluationBatch",
     "EvaluationRows",
     "IndexedRows",

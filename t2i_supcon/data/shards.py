@@ -15,10 +15,10 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi
 from PIL import Image
 from tqdm import tqdm
 
+from ..hub import push_files
 from .archives import decode_text, fingerprint, parse_json
 from .tokenization import split_words
 from .transforms import BrokenRowError, decode_image
@@ -309,25 +309,15 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
     return "\n".join(lines)
 
 
-def push_shards(output: Path, repo: str) -> None:
-    """Uploads a prepared folder as a dataset repository of the Hub; shards there of an earlier
-    upload are replaced.
+def push_shards(output: Path, repository: str, private: bool | None = None, tag: str | None = None) -> str:
+    """Publishes a prepared folder as a dataset repository of the Hub, in one commit; shards there
+    of an earlier upload are replaced. Returns the commit's id.
 
     Raises:
-        ValueError: the Hub cannot be reached or refuses; the folder stays whole.
+        OSError: the Hub cannot be reached or refuses; the folder stays whole.
+        ValueError: a tag that is there already.
     """
     record = _read_record(output / MANIFEST)
-    try:
-        HfApi().create_repo(repo, repo_type="dataset", exist_ok=True)
-        HfApi().upload_folder(
-            repo_id=repo,
-            folder_path=output,
-            repo_type="dataset",
-            allow_patterns=[*record["shards"], "README.md", MANIFEST],
-            delete_patterns=[SHARDS.format(split) for split in record["rows"]],
-        )
-    except Exception as error:  # offline, refused, misnamed: the Hub's client has a different error for each
-        raise ValueError(
-            f"the data is whole in {output} but could not be uploaded to {repo!r} ({error}); give the same "
-            "command again to retry"
-        ) from error
+    files = {name: output / name for name in (*record["shards"], "README.md", MANIFEST)}
+    advice = f"the data is whole in {output}, and the same command goes on from there"
+    return push_files(files, repository, "dataset", private=private, tag=tag, message="Upload data", advice=advice)

@@ -3,19 +3,21 @@ composite and its road from token ids and noise to images."""
 
 import math
 import operator
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from ..hub import explained
+from ..hub import explained, files_beside_weights, folder_files, push_model
 from .weights import loading_problems, stored_tensors
 
 ROWS_AT_ONCE = 64  # that one forward of a generator draws, so that memory does not grow with the pictures asked for
@@ -118,6 +120,52 @@ class GANPreTrainedModel(PreTrainedModel):
         stored = {} if name is None else stored_tensors(name, *where)
         model.loading_problems = loading_problems(model, info["missing_keys"], stored)
         return (model, info) if output_loading_info else model
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload model",
+        tag: str | None = None,
+    ) -> str:
+        """Publishes the model in one commit, and a tag of it if asked, with a card and all that lay
+        beside the weights that it was loaded from: tokenizer, discriminator, evaluation, samples.
+
+        Of weights that were changed since then the old evaluation and samples would be wrong: only
+        the tokenizer goes along with those.
+
+        Args:
+            repo_id: "user/name"; made where there is none.
+            tokenizer: in place of the one that lay there.
+            private: of a new repository; None is the default of the account.
+            token: in place of the one that was logged in with.
+            commit_message, tag: of this version.
+
+        Returns:
+            The commit's id.
+
+        Raises:
+            OSError, ValueError: the Hub cannot be reached or refuses; see `push_files`.
+        """
+        whole = self.config.architectures == [type(self).__name__] and bool(self.config.name_or_path)
+        beside = files_beside_weights(self.config.name_or_path) if whole else {}
+        if whole and not self._is_as_stored():
+            beside = {name: file for name, file in beside.items() if name.startswith("tokenizer")}
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
+            files = beside | folder_files(Path(folder))
+            options = {"private": private, "token": token, "message": commit_message, "tag": tag}
+            return push_model(files, repo_id, **options)
+
+    def _is_as_stored(self) -> bool:
+        """Whether the weights are still those that the model was loaded from."""
+        stored = type(self).from_pretrained(self.config.name_or_path).state_dict()
+        return all(torch.equal(tensor.to(stored[name]), stored[name]) for name, tensor in self.state_dict().items())
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

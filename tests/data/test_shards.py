@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from data.conftest import cub_command, prepare_cub
-from huggingface_hub import CommitOperationDelete, HfApi
+from loopback_hub import Repository
 from prepare_data import main
 
 from t2i_supcon.data import load_rows, shards
@@ -61,7 +61,9 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
         prepare_cub(tmp_path, cub)
     with pytest.raises(SystemExit, match="error: .* other options"):
         prepare_cub(tmp_path, cub, "--resize", "8")
-    with pytest.raises(SystemExit, match="the data is whole in .* could not be uploaded to 'other/birds'"):
+    with pytest.raises(
+        SystemExit, match="error: .*refuses access to 'other/birds' .*; the data is whole in .*same command"
+    ):
         prepare_cub(tmp_path, cub, "--push-to-hub", "other/birds")
     boxes = cub["images"]["CUB_200_2011/bounding_boxes.txt"]
     cub["images"]["CUB_200_2011/bounding_boxes.txt"] = boxes.replace(b" 2", b" 3")  # another file of the same size
@@ -97,35 +99,30 @@ def test_a_run_ended_by_sigkill_goes_on_to_the_same_bytes(tmp_path, cub):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
 
 
-def test_what_a_killed_run_left_is_removed_and_an_upload_replaces_the_shards_there(tmp_path, cub, monkeypatch):
+def test_what_a_killed_run_left_is_removed_and_an_upload_replaces_the_shards_there(tmp_path, cub, hub):
     out = prepare_cub(tmp_path, cub)
     (out / ".work" / "unpacked").mkdir(parents=True)
     prepare_cub(tmp_path, cub)
     assert not (out / ".work").exists()
 
-    shard = "train-00000-of-00003.parquet"
-    there = [
-        "README.md",
-        ".gitattributes",
-        "train-00000-of-00009.parquet",
-        "test-00008-of-00009.parquet",
-        shard,
-        "more/train.parquet",
-    ]
-    sent = []
-    monkeypatch.setattr(HfApi, "create_repo", lambda self, *args, **options: None)
-    monkeypatch.setattr(HfApi, "_validate_yaml", lambda self, **options: None)
-    monkeypatch.setattr(HfApi, "list_repo_files", lambda self, **options: there)
-    monkeypatch.setattr(HfApi, "create_commit", lambda self, operations, **options: sent.extend(operations))
-    monkeypatch.setattr("huggingface_hub.hf_api.is_xet_available", lambda: False)
+    there = {
+        "README.md": b"---\n---\n",
+        ".gitattributes": b"",
+        "train-00000-of-00009.parquet": b"9",
+        "test-00008-of-00009.parquet": b"9",
+        "train-00000-of-00003.parquet": b"old",
+        "more/train.parquet": b"more",
+    }
+    repo = hub.repos["dataset", "me/birds"] = Repository("me")
+    repo.commit(there, "an earlier upload")
     (out / ".work").mkdir()
     (out / ".work" / "options.json").write_text("{}")
     (out / "train-00000-of-00003.parquet.partial").write_bytes(b"")
     shards.push_shards(out, "me/birds")
-    removed = {operation.path_in_repo for operation in sent if isinstance(operation, CommitOperationDelete)}
-    added = {operation.path_in_repo for operation in sent if not isinstance(operation, CommitOperationDelete)}
-    assert removed == {"train-00000-of-00009.parquet", "test-00008-of-00009.parquet"}
-    assert added == {"README.md", "manifest.json", *(path.name for path in out.glob("*.parquet"))} and shard in added
+    published = {name: (out / name).read_bytes() for name in ("README.md", "manifest.json")}
+    published |= {path.name: path.read_bytes() for path in out.glob("*.parquet")}
+    assert repo.files() == published | {".gitattributes": b"", "more/train.parquet": b"more"}
+    assert len(repo.commits) == 2
 
 
 def test_foreign_files_in_the_output_are_neither_kept_nor_lost(tmp_path, cub):

@@ -1,15 +1,15 @@
-# make demo                 trains both phases of SSA-GAN on the embedded emoji data and draws a grid
+# make demo                 draws with the trained model inside the package, then trains both phases
+#                           of DM-GAN for a few minutes and draws the same with both, side by side
 # make demo MODEL=galip     the same with another GAN: attngan, dfgan, dmgan, ssagan or galip
 # make test                 runs the whole test suite
 PYTHON ?= python3.11
 BIN := .venv/bin
-MODEL ?= ssagan
-STEPS ?= 1500
+MODEL ?= dmgan
+STEPS ?= 700
 RUNS ?= runs/demo
 GANS = $(filter-out damsm clip,$(patsubst scripts/recipes/%-emoji.yaml,%,$(wildcard scripts/recipes/*-emoji.yaml)))
 ENCODERS = $(if $(filter galip,$(MODEL)),clip,damsm)
-# after so few steps SSA-GAN's noise would decide the outline
-TRUNCATION = $(if $(filter ssagan,$(MODEL)),--truncation 0.3)
+EMBEDDED := t2i_supcon/embedded/emoji-scl
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	--num_cpu_threads_per_process $(shell nproc)
 
@@ -19,11 +19,14 @@ demo: .venv/installed
 ifeq ($(filter $(MODEL),$(GANS)),)
 	$(error there is no GAN MODEL=$(MODEL); it is one of $(GANS))
 endif
-	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=400
+	$(BIN)/python scripts/generate.py --prompts-file scripts/prompts.txt --output $(RUNS)/embedded.png
+	@echo "drawn by the trained model inside the package: $(RUNS)/embedded.png"
+	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=350
 	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=$(STEPS) encoders=$(RUNS)/$(ENCODERS)/model \
-		evaluation.features=null best_metric=frechet_encoder
-	$(BIN)/python scripts/generate.py --model $(RUNS)/$(MODEL)/model --prompts-file scripts/prompts.txt $(TRUNCATION) --output $(RUNS)/$(MODEL)-grid.png
-	@echo "a dozen prompts, drawn: $(RUNS)/$(MODEL)-grid.png"
+		ema_decay=0.99 evaluation.features=null best_metric=frechet_encoder
+	$(BIN)/python scripts/generate.py --prompts-file scripts/prompts.txt --output $(RUNS)/$(MODEL).png \
+		--model $(EMBEDDED) --model $(RUNS)/$(MODEL)/model
+	@echo "the package's model beside the one trained just now: $(RUNS)/$(MODEL).png"
 
 test: .venv/installed
 	$(BIN)/ruff check .

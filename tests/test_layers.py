@@ -24,7 +24,7 @@ ALLOWED = {
     "gallery": {"pipeline", "figures", "files", "models", "data"},
     "conversion": {"conversion", "models", "data", "files", "hub"},
     "pipeline": {"models", "data", "conversion"},
-    "evaluation": {"evaluation", "metrics", "models", "data", "files", "figures", "identity", "pipeline"},
+    "evaluation": {"evaluation", "metrics", "models", "data", "conversion", "files", "figures", "identity", "pipeline"},
     "training": {
         "training",
         "losses",

@@ -7,6 +7,7 @@ from .measures import MEASURES
 from .monitor import GeneratorMonitor
 from .pictures import DrawnPictures, FolderPictures, Prompt, choose_prompts
 from .protocol import Evaluation, Protocol
+from .representations import Representations, represent, show_representations
 from .tables import compare, compare_files, values_table
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LabelClassifier",
     "Prompt",
     "Protocol",
+    "Representations",
     "choose_prompts",
     "compare",
     "compare_files",
@@ -30,6 +32,8 @@ __all__ = [
     "label_groups",
     "fit_label_classifier",
     "label_accuracy",
+    "represent",
     "run_evaluation",
+    "show_representations",
     "values_table",
 ]

@@ -4,7 +4,7 @@ networks that make such arrays of images."""
 from .kernel import kernel_distance
 from .manifold import density_coverage, precision_recall
 from .representation import alignment, positives_per_anchor, uniformity
-from .retrieval import r_precision, retrieval_recall, wrong_sentences
+from .retrieval import label_precision, r_precision, retrieval_recall, wrong_sentences
 from .scores import clip_score, inception_score
 from .statistics import (
     ClassFrechetDistance,
@@ -31,6 +31,7 @@ __all__ = [
     "frechet_distance",
     "inception_score",
     "kernel_distance",
+    "label_precision",
     "positives_per_anchor",
     "precision_recall",
     "r_precision",

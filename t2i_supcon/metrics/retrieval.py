@@ -6,7 +6,7 @@ Ties count against the model: embeddings that are all alike, or NaN, find nothin
 import numpy as np
 import torch
 
-from .arrays import Array, as_labels, as_pairs
+from .arrays import Array, as_labels, as_pairs, unit_rows
 
 ROUNDING = 1e-12  # cosines closer than this are tied
 
@@ -70,6 +70,45 @@ def r_precision(image_emb: Array, sent_emb: Array, wrong: Array) -> float:
         for image, sentence, candidates in zip(images, sentences, wrong)
     ]
     return float(np.mean(hits))
+
+
+def label_precision(
+    queries: Array, gallery: Array, query_labels: Array, gallery_labels: Array, neighbours: int = 1, own: bool = False
+) -> float:
+    """Label retrieval: share of a query's nearest rows (cosine) that have its label, mean over the
+    queries.
+
+    Args:
+        queries: (N, D).
+        gallery: (M, D), searched by each query.
+        query_labels, gallery_labels: (N,) and (M,) integers.
+        neighbours: how many of the nearest count.
+        own: whether row i of the gallery belongs to query i, as the row itself or its picture: it
+            is left out.
+
+    Returns:
+        Share in [0, 1]. Random embeddings find about the labels' mean share of the gallery.
+
+    Raises:
+        ValueError: shapes that do not fit, or a gallery of too few rows.
+    """
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1] or not len(queries):
+        raise ValueError(
+            f"queries have shape {tuple(queries.shape)} and the gallery {tuple(gallery.shape)}; expected (N, D), (M, D)"
+        )
+    left = len(gallery) - own
+    if own and len(queries) != len(gallery):
+        raise ValueError(f"{len(queries)} queries cannot each own one of {len(gallery)} rows of the gallery")
+    if not 1 <= neighbours <= left:
+        raise ValueError(f"neighbours is {neighbours}; it must be from 1 to the {left} rows that a query searches")
+    wanted = as_labels(query_labels, len(queries), "query_labels")[:, None]
+    same = wanted == as_labels(gallery_labels, len(gallery), "gallery_labels")
+    similarity = np.nan_to_num(unit_rows(queries) @ unit_rows(gallery).T, nan=-1.0)
+    if own:
+        np.fill_diagonal(similarity, -np.inf)
+    similarity = np.round(similarity / ROUNDING) * ROUNDING
+    order = np.lexsort((same, -similarity), axis=-1)[:, :neighbours]  # of tied rows those of other labels first
+    return float(np.take_along_axis(same, order, axis=1).mean())
 
 
 def wrong_sentences(labels: Array, candidates: int = 99, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from golden.weights import Golden
 from torch.nn import functional as F
 
-from t2i_supcon.metrics import r_precision, retrieval_recall, wrong_sentences
+from t2i_supcon.metrics import label_precision, r_precision, retrieval_recall, wrong_sentences
 
 
 def test_perfect_and_hopeless_retrieval():
@@ -101,3 +101,41 @@ class TestRPrecision:
     def test_chance_is_one_in_all_candidates(self):
         images, sentences = torch.randn(2000, 8), torch.randn(2000, 8)
         assert r_precision(images, sentences, wrong_sentences(torch.arange(2000), 9)) == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_label_precision_equals_a_loop_over_queries(own):
+    random = np.random.default_rng(4)
+    queries, gallery = random.normal(size=(30, 5)), random.normal(size=(30, 5))
+    labels, others = random.integers(0, 4, 30), random.integers(0, 4, 30)
+    shares = []
+    for i, query in enumerate(queries):
+        rows = [j for j in range(30) if not (own and j == i)]
+        cosines = {j: gallery[j] @ query / np.linalg.norm(gallery[j]) / np.linalg.norm(query) for j in rows}
+        nearest = sorted(rows, key=cosines.get, reverse=True)[:3]
+        shares.append(sum(others[j] == labels[i] for j in nearest) / 3)
+    assert label_precision(queries, torch.tensor(gallery), labels, others, 3, own) == pytest.approx(np.mean(shares))
+
+
+def test_labels_far_apart_are_found_and_collapsed_or_nan_embeddings_find_nothing():
+    labels = np.repeat(np.arange(5), 4)
+    apart = np.eye(5)[labels]
+    assert label_precision(apart, apart, labels, labels, 3, own=True) == 1
+    for nothing in (np.ones((20, 5)), np.full((20, 5), np.nan), np.zeros((20, 5))):
+        assert label_precision(nothing, nothing, labels, labels, 3, own=True) == 0
+
+
+def test_random_embeddings_find_labels_by_chance():
+    random, labels = np.random.default_rng(0), np.arange(2000) % 5
+    found = label_precision(random.normal(size=(2000, 8)), random.normal(size=(2000, 8)), labels, labels, 10)
+    assert found == pytest.approx(0.2, abs=0.01)
+
+
+def test_label_precision_of_what_does_not_fit_is_refused():
+    x, labels = np.eye(4), np.arange(4)
+    with pytest.raises(ValueError, match="neighbours is 4; it must be from 1 to the 3 rows"):
+        label_precision(x, x, labels, labels, 4, own=True)
+    with pytest.raises(ValueError, match="4 queries cannot each own one of 3 rows"):
+        label_precision(x, x[:3], labels, labels[:3], own=True)
+    with pytest.raises(ValueError, match=r"queries have shape \(4, 4\) and the gallery \(4, 3\)"):
+        label_precision(x, x[:, :3], labels, labels)

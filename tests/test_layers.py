@@ -23,7 +23,8 @@ ALLOWED = {
     "identity": {"data"},
     "gallery": {"pipeline", "figures", "files", "models", "data"},
     "conversion": {"conversion", "models", "data", "files", "hub"},
-    "pipeline": {"models", "data", "conversion"},
+    "export": {"models", "data", "conversion", "files"},
+    "pipeline": {"models", "data", "conversion", "export"},
     "evaluation": {"evaluation", "metrics", "models", "data", "conversion", "files", "figures", "identity", "pipeline"},
     "training": {
         "training",

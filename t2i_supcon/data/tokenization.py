@@ -73,12 +73,17 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> BatchEncoding:
+def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], to_limit: bool = False) -> BatchEncoding:
     """Turns prompts into `input_ids` and `attention_mask` (B, T) tensors, padded on the right, each
     cut to its first words.
 
     Marks that the tokenizer itself writes, such as padding, are ordinary text where a prompt holds
     them.
+
+    Args:
+        tokenizer: of the text encoder.
+        prompts: B sentences.
+        to_limit: T is the tokenizer's limit, rather than the length of the longest prompt.
 
     Raises:
         ValueError: a prompt without any word the tokenizer knows, or that is no Unicode text.
@@ -91,7 +96,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -
     encoded = tokenizer(
         list(prompts),
         truncation=True,
-        padding=True,
+        padding="max_length" if to_limit else True,
         padding_side="right",
         split_special_tokens=True,
         return_token_type_ids=False,

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from numbers import Real
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from .weights import loading_problems, stored_tensors
 
 ROWS_AT_ONCE = 64  # that one forward of a generator draws, so that memory does not grow with the pictures asked for
 MAX_IMAGES = 10_000  # of one call of `generate`
+
+Noises = tuple[Tensor, Tensor | None]  # `noise` and `conditioning_noise` of one prompt's pictures
 
 
 @dataclass
@@ -486,6 +489,35 @@ def generators_of_prompts(
         f"there are {len(generators)} generators for {num_prompts} prompts and {num_prompts * num_images} images; give "
         "one, one for each prompt, or one for each image"
     )
+
+
+def noises_of_prompts(
+    config: PreTrainedConfig,
+    num_prompts: int | None,
+    num_images_per_prompt: int = 1,
+    seed: int | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    truncation: float | None = None,
+) -> Iterator[Noises]:
+    """Both noises of each prompt's pictures in turn, as `sample_noise` gives them; see
+    `TextToImagePipeline`. Bad arguments are refused at once.
+
+    Args:
+        config: of the GAN.
+        num_prompts: None where they are not known in advance.
+    """
+    num_images_per_prompt = check_num_images(num_images_per_prompt, 1)
+    truncation = check_truncation(truncation)
+    if seed is not None:
+        generator = seeded_generator(seed)
+    if isinstance(generator, torch.Generator):
+        return repeat(sample_noise(config, num_images_per_prompt, generator, truncation))
+    sources = repeat(None)
+    if generator is not None:
+        one_each = num_prompts is None and isinstance(generator, Sequence)
+        num_prompts = len(generator) if one_each else num_prompts
+        sources = generators_of_prompts(generator, num_prompts, num_images_per_prompt)
+    return (sample_noise(config, num_images_per_prompt, source, truncation) for source in sources)
 
 
 def check_num_images(num_images_per_prompt: int, num_prompts: int) -> int:

@@ -123,12 +123,12 @@ class CLIPTextEncoder(GANPreTrainedModel):
             ends = (input_ids == self.config.eos_token_id).long()
             attention_mask = (ends.cumsum(dim=1) - ends == 0).long()  # 1 up to and with the first end
         last = attention_mask.sum(dim=1) - 1  # (B,)
-        if input_ids.shape[1] == 0 or (last < 0).any():
+        if not torch.compiler.is_exporting() and (input_ids.shape[1] == 0 or (last < 0).any()):
             raise ValueError("a caption has no token: every row of attention_mask needs at least one 1")
         words = self.text(
             input_ids
         ).last_hidden_state  # (B, T, W); causal, so padding on the right changes no real token
-        sentence = self.projection(words[torch.arange(len(words), device=words.device), last])  # (B, D)
+        sentence = self.projection(words[torch.arange(words.shape[0], device=words.device), last])  # (B, D)
         return TextEmbeddings(
             sent_emb=sentence, word_embs=words * attention_mask[..., None].to(words), attention_mask=attention_mask
         )

@@ -128,19 +128,48 @@ class DAMSMTextEncoder(GANPreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        lengths = attention_mask.sum(dim=1).cpu()
-        if input_ids.shape[1] == 0 or (lengths == 0).any():
-            raise ValueError("a caption has no word: every row of attention_mask needs at least one 1")
         x = F.dropout(self.embedding(input_ids), self.config.dropout, self.training)  # (B, T, E)
+        if torch.compiler.is_exporting():
+            words, sentence = lstm_without_packing(self.lstm, x, attention_mask)
+        else:
+            words, sentence = self.run_lstm(x, attention_mask)
+        gain = self.config.gain
+        return TextEmbeddings(sent_emb=gain * sentence, word_embs=gain * words, attention_mask=attention_mask)
+
+    def run_lstm(self, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """States (B, T, D) of the words (B, T, E), zero at padding, and of the sentence (B, D)."""
+        lengths = attention_mask.sum(dim=1).cpu()
+        if x.shape[1] == 0 or (lengths == 0).any():
+            raise ValueError("a caption has no word: every row of attention_mask needs at least one 1")
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         with torch.autocast(x.device.type, enabled=False):  # under bf16 too, cuDNN's LSTM would run in fp16
             words, (last, _) = self.lstm(packed)
-        words, _ = nn.utils.rnn.pad_packed_sequence(
-            words, batch_first=True, total_length=input_ids.shape[1]
-        )  # (B, T, D)
-        sentence = last.transpose(0, 1).flatten(1)  # (B, D)
-        gain = self.config.gain
-        return TextEmbeddings(sent_emb=gain * sentence, word_embs=gain * words, attention_mask=attention_mask)
+        words, _ = nn.utils.rnn.pad_packed_sequence(words, batch_first=True, total_length=x.shape[1])  # (B, T, D)
+        return words, last.transpose(0, 1).flatten(1)
+
+
+def lstm_without_packing(lstm: nn.LSTM, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """What `DAMSMTextEncoder.run_lstm` computes, for an export, which can follow neither packed
+    rows nor a look at values.
+
+    The backward direction reads each row reversed within its own length.
+    """
+    lengths = attention_mask.sum(dim=1, keepdim=True)  # (B, 1)
+    steps = torch.arange(x.shape[1], device=x.device)[None]
+    mirrored = torch.where(steps < lengths, lengths - 1 - steps, steps)[..., None]  # (B, T, 1)
+    start = x.new_zeros(1, x.shape[0], lstm.hidden_size)
+
+    def states(inputs: Tensor, weights: list[Tensor]) -> Tensor:
+        return torch.lstm(inputs, (start, start), weights, True, 1, 0.0, False, False, True)[0]  # (B, T, D / 2)
+
+    def gathered(inputs: Tensor, places: Tensor) -> Tensor:
+        return inputs.gather(1, places.expand(-1, -1, inputs.shape[2]))
+
+    ahead, back = lstm.all_weights
+    forward, backward = states(x, ahead), gathered(states(gathered(x, mirrored), back), mirrored)
+    last = gathered(forward, lengths[..., None] - 1)  # (B, 1, D / 2), of the last word
+    words = torch.cat([forward, backward], dim=2) * attention_mask[..., None].to(x)
+    return words, torch.cat([last, backward[:, :1]], dim=2)[:, 0]
 
 
 class DAMSMImageEncoder(GANPreTrainedModel):

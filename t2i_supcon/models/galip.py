@@ -174,7 +174,7 @@ class GALIPGenerator(GANPreTrainedModel):
         """The tower's patch tokens (B, W, g, g) for a map (B, W, g, g) in place of embedded patches
         and prompts (B, P, W), one per prompted block."""
         tower, grid = self.vision, self.config.image_config.grid_size
-        start = tower.embeddings.class_embedding.expand(len(bridge), 1, -1)
+        start = tower.embeddings.class_embedding.expand(bridge.shape[0], 1, -1)
         x = torch.cat([start, bridge.flatten(2).mT], dim=1)  # (B, 1 + g*g, W)
         x = tower.pre_layrnorm(x + tower.embeddings.position_embedding.weight)
         prompt_of = dict(zip(self.config.prompt_layers, prompts.split(1, dim=1), strict=True))

@@ -30,7 +30,9 @@ def upsampled_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple
         (B, C', H, W).
     """
     height, width = x.shape[2:]
-    if tuple(size) != (2 * height, 2 * width) or len(x) * height * width < MIN_UPSAMPLED_PIXELS:
+    exporting = torch.compiler.is_exporting()  # then the batch is not known, and the kernel is summed once and for all
+    few = not exporting and len(x) * height * width < MIN_UPSAMPLED_PIXELS
+    if few or tuple(size) != (2 * height, 2 * width):
         return F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, bias, padding=1)
     sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # along one axis
     kernel = torch.einsum("pa,oiab,qb->iopq", sums, weight, sums)

@@ -3,6 +3,7 @@
 python scripts/benchmark.py data      from Parquet to training batch, beside pure decoding
 python scripts/benchmark.py losses    the word matching loss, beside a loop over the captions
 python scripts/benchmark.py evaluate  Frechet distances and Inception features, beside the usual way
+python scripts/benchmark.py generate  pictures by eager, compiled and ONNX models, beside plain ones
 python scripts/benchmark.py train     training steps at the published sizes, beside the papers'
 python scripts/benchmark.py soak      a run killed again and again, beside one left alone
 

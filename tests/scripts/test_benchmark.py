@@ -123,6 +123,17 @@ def test_every_way_of_the_data_is_timed(capsys, monkeypatch):
     assert memory.startswith("memory after epochs 1 to 6 of streaming: ") and memory.count(",") == 5
 
 
+def test_every_way_to_draw_gives_the_same_pictures(capsys):
+    parser = argparse.ArgumentParser()
+    BENCHMARKS["generate"].add_arguments(parser)
+    options = parser.parse_args(["ssagan", "--repeats", "1", "--no-compile"])
+    BENCHMARKS["generate"].run(options, {"ssagan": {**TINY["ssagan"], "text_config": {**TINY_TEXT, "vocab_size": 20}}})
+    _, _, heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.startswith("ssagan ")
+    assert [line[:24].strip() for line in lines] == ["papers' procedure", "eager", "channels_last", "ONNX"]
+    assert all(float(ratio) > 0 and float(apart) <= 1e-5 for *_, ratio, apart in map(str.split, lines))
+
+
 class Ticks(Stopwatch):
     """A stopwatch whose every look at the clock is a second after the last."""
 
@@ -166,6 +177,7 @@ def test_the_small_run_that_is_killed_is_a_recipe(tmp_path):
     ("arguments", "message"),
     [
         (["train", "biggan"], "unknown model biggan; choose from attngan"),
+        (["generate", "biggan"], "unknown model biggan; choose from attngan"),
         (["train", "--mixed-precision", "fp16"], "fp16 needs --device cuda"),
         (["data", "--rows", "5"], "--rows is 5; a batch takes 20"),
     ],

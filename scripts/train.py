@@ -49,6 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
         "that has it; no: float32",
     )
     parser.add_argument(
+        "--push-to-hub",
+        metavar="REPO",
+        help="also publish every checkpoint's model, in the background, and the finished one in this repository",
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="field=value", help="recipe fields to change, e.g. steps=500 data.workers=2"
     )
     options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
@@ -59,7 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
     tracker = None if options.tracker == "none" else options.tracker
     try:
         recipe = load_recipe(options.recipe, RECIPES, options.overrides)
-        train(recipe, folder, options.resume, options.dry_run, options.max_steps, tracker, options.mixed_precision)
+        how = options.resume, options.dry_run, options.max_steps, tracker, options.mixed_precision
+        train(recipe, folder, *how, push_to_hub=options.push_to_hub)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -157,6 +157,16 @@ def folder_files(folder: Path) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if not name.startswith(".") and "/." not in name}
 
 
+def prepare_repository(repository: str) -> None:
+    """Makes a model repository where there is none.
+
+    Raises:
+        OSError: the Hub cannot be reached or refuses; see `explain`.
+    """
+    with explained(repository):
+        HfApi().create_repo(repository, exist_ok=True)
+
+
 def push_files(
     files: Mapping[str, Path | bytes],
     repository: str,
@@ -164,6 +174,7 @@ def push_files(
     *,
     private: bool | None = None,
     tag: str | None = None,
+    move_tag: bool = False,
     message: str = "Upload with t2i_supcon",
     token: str | None = None,
     space_sdk: str | None = None,
@@ -180,7 +191,8 @@ def push_files(
         repository: "user/name".
         kind: of the repository.
         private: of a new repository; None is the default of the account.
-        tag: of this version; one that is there already is refused before anything is sent.
+        tag: of this version; one that is there already is refused before anything is sent or, with
+        move_tag: taken from the version that had it.
         message: of the commit.
         token: in place of the one that was logged in with.
         space_sdk: of a new Space, such as "gradio".
@@ -196,7 +208,9 @@ def push_files(
     api = HfApi(token=token)
     with explained(repository, kind=kind, advice=advice):
         api.create_repo(repository, repo_type=kind, private=private, exist_ok=True, space_sdk=space_sdk)
-        if tag is not None and tag in {known.name for known in api.list_repo_refs(repository, repo_type=kind).tags}:
+        tags = () if tag is None else api.list_repo_refs(repository, repo_type=kind).tags
+        taken = tag in {known.name for known in tags}
+        if taken and not move_tag:
             raise ValueError(f"{repository!r} has a tag {tag!r} already, and nothing was sent: choose another one")
         there = api.list_repo_files(repository, repo_type=kind)
         gone = [name for name in there if name not in files and any(fnmatch(name, one) for one in REPLACED[kind])]
@@ -205,6 +219,8 @@ def push_files(
         ]
         operations += [CommitOperationDelete(name) for name in gone]
         commit = api.create_commit(repository, operations, commit_message=message, repo_type=kind)
+        if taken:
+            api.delete_tag(repository, tag=tag, repo_type=kind)
         if tag is not None:
             api.create_tag(repository, tag=tag, revision=commit.oid, repo_type=kind)
     return commit.oid

@@ -28,6 +28,8 @@ ALLOWED = {
     "evaluation": {"evaluation", "metrics", "models", "data", "conversion", "files", "figures", "identity", "pipeline"},
     "training": {
         "training",
+        "cards",
+        "hub",
         "losses",
         "metrics",
         "models",

@@ -178,12 +178,12 @@ def evaluate(
 
 
 def subject_of_model(folder: Path | None, name: str, model: torch.nn.Module) -> dict[str, object]:
-    """What is judged: name, kind, hash of the weights and, where a run left it beside the model,
-    the recipe."""
+    """What is judged: name, kind, hash of the weights and, where it lies in the model's folder or
+    beside it, the recipe."""
     subject = {"name": name, "model_type": model.config.model_type, "weights": weights_hash(model)}
-    recipe = folder.parent / "recipe.yaml" if folder is not None else None
-    if recipe is not None and recipe.is_file():
-        subject["recipe"] = recipe.read_text(encoding="utf-8")
+    for beside in () if folder is None else (folder, folder.parent):
+        if (recipe := beside / "recipe.yaml").is_file():
+            return subject | {"recipe": recipe.read_text(encoding="utf-8")}
     return subject
 
 

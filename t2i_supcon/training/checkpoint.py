@@ -6,7 +6,7 @@ import pickle
 import random
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,15 +65,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"{PREFIX}*/{FILE}"))
 
 
-def save_model(phase, folder: Path) -> None:
+def save_model(phase, folder: Path, describe: Callable[[Path], None] | None = None) -> None:
     """Writes what `phase.save_pretrained` writes, in place of what was in `folder`; draws no random
     number of the training's.
+
+    Args:
+        describe: writes more into that folder.
 
     Raises:
         OSError: it cannot be written; the folder is as it was.
     """
     with writing(folder), new_folder(folder) as partial, quiet_saving(), torch.random.fork_rng(devices=[]):
         phase.save_pretrained(partial)
+        if describe is not None:
+            describe(partial)
 
 
 @contextmanager

@@ -30,8 +30,10 @@ from .checkpoint import (
 )
 from .log import EVALUATION, METRICS, SAMPLES, RunLog
 from .phase import Phase, StepResult
+from .provenance import write_provenance
 from .recipe import Recipe, fixed_values, recipe_values
 from .stopping import StopSignal
+from .uploads import Uploads
 
 CHECKPOINTS, MODEL, BEST, CURVES, RECIPE = "checkpoints", "model", "best", "metrics.png", "recipe.yaml"
 
@@ -44,6 +46,7 @@ def run(
     folder: Path,
     resume: bool = False,
     max_steps: int | None = None,
+    push_to_hub: str | None = None,
 ) -> None:
     """Trains `phase` for the recipe's steps.
 
@@ -56,18 +59,23 @@ def run(
         resume: go on from the newest checkpoint in `folder`, if it holds one.
         max_steps: stop after so many steps of this call at the latest, with a checkpoint, as if
             stopped by a signal.
+        push_to_hub: repository of the Hub that gets every checkpoint's model and the finished one;
+            see `Uploads`.
 
     Raises:
         FileExistsError: `folder` holds a run already and `resume` is not set, or a model that is no
             run's.
         ValueError: the checkpoint does not fit the recipe, the number of processes or the device.
-        OSError: something cannot be written; the checkpoints are as they were.
+        OSError: something cannot be written, and the checkpoints are as they were; or the Hub
+            refuses, at the start or for the finished model.
         FloatingPointError: a loss term or a weight is not finite; no checkpoint holds it.
         SystemExit: SIGTERM (code 143) or Ctrl-C (code 130) stopped the run, after a checkpoint.
     """
     check_folder(folder, resume)
+    publishes = push_to_hub is not None and accelerator.is_main_process
+    uploads = Uploads(push_to_hub, folder) if publishes else None
     try:
-        Run(phase, make_batches, recipe, accelerator, folder).train(max_steps)
+        Run(phase, make_batches, recipe, accelerator, folder, uploads).train(max_steps)
     except FloatingPointError as error:
         checkpoints = list_checkpoints(folder / CHECKPOINTS)
         kept = (
@@ -118,8 +126,10 @@ class Run:
         recipe: Recipe,
         accelerator: Accelerator,
         folder: Path,
+        uploads: Uploads | None = None,
     ):
         self.phase = phase
+        self.uploads = uploads
         self.recipe = recipe
         self.accelerator = accelerator
         self.folder = folder
@@ -191,6 +201,8 @@ class Run:
                     return number
             if due:
                 self._save()
+                if self.uploads is not None and self.step < self.recipe.steps:  # the last one is published as finished
+                    self.uploads.checkpoint(self.step, self._save_model)
         return 0
 
     def _progress_bar(self) -> tqdm:
@@ -235,7 +247,7 @@ class Run:
             return
         value = numbers[metric]
         if math.isfinite(value) and (self.best is None or self.recipe.metrics()[metric](value, self.best[1])):
-            save_model(self.phase, self.folder / BEST)
+            self._save_model(self.folder / BEST)
             self.best = [self.step, value]
 
     def _save(self) -> None:
@@ -257,6 +269,14 @@ class Run:
             }
             save_checkpoint(self.folder / CHECKPOINTS, self.step, state, self.recipe.keep_checkpoints)
         self.accelerator.wait_for_everyone()
+
+    def _save_model(self, folder: Path) -> None:
+        """Saves the model with its card and all that this is made of."""
+
+        def describe(partial: Path) -> None:
+            write_provenance(partial, self.phase, self.recipe, self.accelerator, self.log.path)
+
+        save_model(self.phase, folder, describe)
 
     def _check_finite(self) -> None:
         """Keeps what cannot be trained any further out of the checkpoints, which would push out the
@@ -317,7 +337,7 @@ class Run:
         """Saves the model, plots the log and says what came out."""
         if not self.accelerator.is_main_process:
             return
-        save_model(self.phase, self.folder / MODEL)
+        self._save_model(self.folder / MODEL)
         with writing(self.folder / CURVES):
             plot_metrics(self.log.path, self.folder / CURVES)
         evaluations = self.log.evaluations()
@@ -328,6 +348,9 @@ class Run:
         for what, name in found.items():
             note = f" (step {self.best[0]:,}: {self.recipe.best_metric} {self.best[1]:.4g})" if what == "best" else ""
             print(f"{what:8} {self.folder / name}{note}")
+        if self.uploads is not None:
+            self.uploads.finish(self.step, self.folder / MODEL)
+            print(f"{'Hub':8} {self.uploads.repository}")
 
 
 class Window:

@@ -29,6 +29,7 @@ def train(
     max_steps: int | None = None,
     tracker: str | None = None,
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
+    push_to_hub: str | None = None,
 ) -> None:
     """Runs a recipe from data to saved model; see `loop.run` for what it leaves in `folder` and the
     errors it raises.
@@ -40,6 +41,7 @@ def train(
         tracker: also shows numbers and samples: "tensorboard" (files in `folder`), "wandb" or
             another one of accelerate.
         precision: see `choose_precision`.
+        push_to_hub: also publish checkpoints and the finished model there; see `Uploads`.
     """
     check_tracker(tracker)
     if max_steps is not None and max_steps < 1:
@@ -62,7 +64,7 @@ def train(
         preview(phase, make_batches, recipe, accelerator, count_rows(rows), folder)
         return
     set_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
-    loop.run(phase, make_batches, recipe, accelerator, folder, resume, max_steps)
+    loop.run(phase, make_batches, recipe, accelerator, folder, resume, max_steps, push_to_hub)
 
 
 def choose_precision(asked: Literal["auto", "no", "bf16", "fp16"]) -> str:

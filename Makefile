@@ -2,6 +2,7 @@
 #                           of DM-GAN for a few minutes and draws the same with both, side by side
 # make demo MODEL=galip     the same with another GAN: attngan, dfgan, dmgan, ssagan or galip
 # make test                 runs the whole test suite
+# make package              builds sdist and wheel into dist/, installs the wheel by itself and draws with it
 PYTHON ?= python3.11
 BIN := .venv/bin
 MODEL ?= dmgan
@@ -13,7 +14,7 @@ EMBEDDED := t2i_supcon/embedded/emoji-scl
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	--num_cpu_threads_per_process $(shell nproc)
 
-.PHONY: demo test clean
+.PHONY: demo test package clean
 
 demo: .venv/installed
 ifeq ($(filter $(MODEL),$(GANS)),)
@@ -33,10 +34,21 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+# the wheel's own environment sees the dependencies in .venv, but not this folder
+package: .venv/installed
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv --without-pip dist/venv
+	$(BIN)/pip --python dist/venv/bin/python install --quiet --no-deps dist/*.whl
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(dist/venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth
+	cd dist && venv/bin/python ../scripts/generate.py --prompt "a red heart" --output drawn.png
+	cd dist && venv/bin/python -c "import t2i_supcon; assert '/dist/venv/' in t2i_supcon.__file__, t2i_supcon.__file__"
+	rm -rf dist/venv
+
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
 clean:
-	rm -rf .venv runs/demo
+	rm -rf .venv dist runs/demo

@@ -5,9 +5,19 @@ pipeline.
 """
 
 from . import models
+from .contrast import SupConGuidance
 from .embedded import EMBEDDED_MODELS, embedded_model
+from .label_pairs import LabelPairs, LabelPairStream
 from .models import *  # noqa: F403
 from .pipeline import TextToImagePipeline
 
 __version__ = "0.1.0"
-__all__ = [*models.__all__, "EMBEDDED_MODELS", "TextToImagePipeline", "embedded_model"]
+__all__ = [
+    *models.__all__,
+    "EMBEDDED_MODELS",
+    "LabelPairStream",
+    "LabelPairs",
+    "SupConGuidance",
+    "TextToImagePipeline",
+    "embedded_model",
+]

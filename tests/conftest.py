@@ -10,6 +10,7 @@ from loopback_hub import HUB, HUB_CACHE, LoopbackHub  # before huggingface_hub c
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import io
+import multiprocessing
 import resource
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,6 +172,27 @@ def full_disk(room):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def in_processes(number: int, function, folder: Path) -> list:
+    """What `function(index)` returns in each of several processes that `torch.distributed`
+    connects; they are forked, so that none has to import anything."""
+
+    def run(index):
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{folder / 'meeting'}", rank=index, world_size=number
+        )
+        torch.save(function(index), folder / f"{index}.pt")
+        torch.distributed.barrier()
+
+    processes = [multiprocessing.get_context("fork").Process(target=run, args=(index,)) for index in range(number)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0] * number
+    return [torch.load(folder / f"{index}.pt") for index in range(number)]
 
 
 def states_equal(a, b) -> bool:

@@ -15,6 +15,9 @@ ALLOWED = {
     "models": {"models", "hub"},
     "data": {"data", "hub"},
     "embedded": set(),
+    "processes": set(),
+    "contrast": {"losses", "metrics", "processes"},
+    "label_pairs": {"data", "processes"},
     "figures": set(),
     "files": set(),
     "hub": {"cards"},
@@ -39,6 +42,8 @@ ALLOWED = {
         "figures",
         "files",
         "identity",
+        "contrast",
+        "processes",
     },
 }
 PURE = (

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..contrast import contrasted, projection_head
 from ..losses import (
     clip_contrastive_loss,
     cosine_matching_loss,
@@ -29,7 +29,7 @@ from ..losses import (
 )
 from ..metrics import alignment, positives_per_anchor, uniformity
 from ..models import ImageEmbeddings, TextEmbeddings
-from .distributed import broadcast_state, gather_rows
+from ..processes import broadcast_state, gather_rows
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -270,11 +270,9 @@ def _clip_sim(guidance: Guidance, batch: EmbeddedBatch) -> Tensor:
 
 def _contrasted(guidance: Guidance, batch: EmbeddedBatch) -> tuple[Tensor, Tensor]:
     """Images and texts of all views as 2N normalised embeddings, and who is whose positive."""
-    embeddings = torch.cat([batch.all_image_embs, batch.all_sent_embs]).float()  # (2N, D)
-    if "supcon" in guidance.heads:
-        embeddings = guidance.heads["supcon"](embeddings)  # (2N, P)
-    positives = positive_mask(torch.cat([batch.all_labels] * 2), guidance.overlap)
-    return F.normalize(embeddings, dim=1), positives
+    embeddings = torch.cat([batch.all_image_embs, batch.all_sent_embs])  # (2N, D)
+    projection = guidance.heads["supcon"] if "supcon" in guidance.heads else None
+    return contrasted(embeddings, batch.all_labels, projection, guidance.overlap)
 
 
 def _supcon(guidance: Guidance, batch: EmbeddedBatch) -> Tensor:
@@ -296,8 +294,7 @@ def _projection(guidance: Guidance) -> nn.Module | None:
         return None
     if guidance.embedding_dim is None:
         raise ValueError("supcon_projection needs to know embedding_dim, the width of what it projects")
-    width = guidance.embedding_dim
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, guidance.supcon_projection))
+    return projection_head(guidance.embedding_dim, guidance.supcon_projection)
 
 
 def _unicl(guidance: Guidance, batch: EmbeddedBatch) -> Tensor:

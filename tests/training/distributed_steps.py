@@ -20,8 +20,8 @@ from conftest import TINY, TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_IMAGE, TINY_TEX
 
 from t2i_supcon.data import Batch
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
+from t2i_supcon.processes import num_processes, process_index
 from t2i_supcon.training import EncoderPhase, GANPhase, train
-from t2i_supcon.training.distributed import num_processes, process_index
 from t2i_supcon.training.recipe import parse_recipe
 
 ROWS = 8

@@ -3,7 +3,7 @@ encoders by folder or name."""
 
 from .files import convert_files, read_state_dict, read_vocabulary
 from .load import CONVERSIONS, load_original
-from .pretrained import load_encoders, load_inception_weights
+from .pretrained import load_encoders, load_inception_weights, load_players
 from .rules import rename
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "load_encoders",
     "load_inception_weights",
     "load_original",
+    "load_players",
     "read_state_dict",
     "read_vocabulary",
     "rename",

@@ -88,6 +88,23 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
         raise ValueError(f"{where}: its tokenizer {problem}; restore its tokenizer_config.json")
 
 
+def load_players(
+    name: str, composite_class: type[PreTrainedModel], discriminator_class: type[PreTrainedModel]
+) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Loads a text-to-image model and its discriminator, to train them further, from a folder or
+    the Hub.
+
+    Raises:
+        ValueError: one of them is not there, or not whole; see `load_pretrained`.
+    """
+    model = load_pretrained(name, "model", (composite_class,))
+    (source, revision), where = split_revision(name), f"the discriminator of model {str(name)!r}"
+    with one_line_errors(where, source, revision):
+        discriminator = discriminator_class.from_pretrained(source, revision=revision, subfolder="discriminator")
+    refuse_unfit_weights(discriminator, discriminator.loading_problems, where)
+    return model, discriminator
+
+
 def load_encoders(name: str, max_words: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Loads both towers and their tokenizer from a folder or the Hub: what phase 1 saved, or a
     `CLIPModel` of transformers.

@@ -1,6 +1,7 @@
 """The word-level tokenizer of DAMSM: AttnGAN's rule as a plain `tokenizer.json` that
 `AutoTokenizer` loads."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -37,6 +38,19 @@ def build_tokenizer(captions: Iterable[str], max_words: int) -> PreTrainedTokeni
         raise ValueError("the captions hold no word to build a vocabulary from")
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
     return word_tokenizer({word: number for number, word in enumerate(ordered, start=1)}, max_words)
+
+
+def extend_vocabulary(tokenizer: PreTrainedTokenizerFast, captions: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Appends the words of `captions` that a tokenizer of words lacks, by falling frequency; known
+    words keep their ids. A tokenizer of parts of words, which knows all, is given back."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    if model["type"] != "BPE" or model["merges"]:
+        return tokenizer
+    known = {piece.removeprefix("▁"): number for piece, number in model["vocab"].items() if piece != PAD}
+    counts = Counter(word for caption in captions for word in split_words(caption))
+    new = sorted(counts.keys() - known.keys(), key=lambda word: (-counts[word], word))
+    numbered = enumerate(new, start=max(known.values()) + 1)
+    return word_tokenizer(known | {word: number for number, word in numbered}, tokenizer.model_max_length)
 
 
 def word_tokenizer(word_ids: dict[str, int], max_words: int) -> PreTrainedTokenizerFast:

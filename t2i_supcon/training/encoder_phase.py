@@ -2,6 +2,7 @@
 contrast."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -13,7 +14,15 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..conversion import load_encoders, load_inception_weights
-from ..data import Batch, EvaluationRows, build_tokenizer, evenly_spaced, save_tokenizer, to_pil
+from ..data import (
+    Batch,
+    EvaluationRows,
+    build_tokenizer,
+    evenly_spaced,
+    extend_vocabulary,
+    save_tokenizer,
+    to_pil,
+)
 from ..evaluation import EmbeddedImages, embed_images, embed_texts
 from ..figures import image_strip
 from ..metrics import retrieval_recall
@@ -85,16 +94,18 @@ class EncoderPhase:
             ValueError: an architecture key the config does not know or that the captions decide, or
                 encoders of another kind.
         """
-        if recipe.pretrained is None:
+        if recipe.init_from is None:
             model, tokenizer = new_encoders(recipe, rows)
         else:
-            model, tokenizer = load_encoders(recipe.pretrained, recipe.data.max_words)
+            model, tokenizer = load_encoders(recipe.init_from, recipe.data.max_words)
             needed = ENCODERS[recipe.model][1]
             if not isinstance(model, needed):
                 raise ValueError(
-                    f"pretrained {recipe.pretrained!r}: model {recipe.model!r} is a {needed.__name__}, "
+                    f"init_from {recipe.init_from!r}: model {recipe.model!r} is a {needed.__name__}, "
                     f"found a {type(model).__name__}"
                 )
+            tokenizer = extend_vocabulary(tokenizer, captions_of(rows))
+            grow_vocabulary(model, len(tokenizer))
         evaluation = evaluation_rows(
             recipe, held_out, recipe.data.test_split, tokenizer, recipe.image_size, recipe.eval_rows
         )
@@ -212,6 +223,23 @@ class EncoderPhase:
         self.step = state["step"]
 
 
+def captions_of(rows: datasets.Dataset) -> Iterator[str]:
+    """All captions of the rows."""
+    return (caption or "" for captions in rows["captions"] for caption in captions or ())
+
+
+@torch.no_grad()
+def grow_vocabulary(model: DAMSMModel | CLIPPairModel, size: int) -> None:
+    """Gives the text tower vectors for as many tokens as `size` says, where it has fewer: new ones
+    are drawn from the normal distribution that each value of the known ones has."""
+    known = model.get_input_embeddings().weight  # (V, E)
+    if size <= len(known):
+        return
+    new = torch.normal(known.mean(dim=0).expand(size - len(known), -1), known.std(dim=0).expand(size - len(known), -1))
+    model.set_input_embeddings(nn.Embedding.from_pretrained(torch.cat([known, new]), freeze=False))
+    model.config.text_config.vocab_size = model.text_encoder.config.vocab_size = size
+
+
 def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Makes both towers and a tokenizer that knows the words of the training captions.
 
@@ -219,9 +247,7 @@ def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrai
         ValueError: an architecture key the config does not know, or one that the captions decide.
     """
     text_config = dict(recipe.model_config.get("text_config", {}))
-    tokenizer = build_tokenizer(
-        (caption or "" for captions in rows["captions"] for caption in captions or ()), recipe.data.max_words
-    )
+    tokenizer = build_tokenizer(captions_of(rows), recipe.data.max_words)
     decided = {"vocab_size": len(tokenizer)}
     if recipe.model == "clip":
         padding = tokenizer.pad_token_id

@@ -1,6 +1,7 @@
 """Phase 2: generator and discriminator play, while the frozen encoders of phase 1 say whether
 images fit their texts and labels."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..conversion import load_encoders
+from ..conversion import load_encoders, load_players
 from ..data import Batch, EvaluationRows, encode_prompts, evenly_spaced, save_tokenizer, to_pil
 from ..evaluation import DrawnPictures, GeneratorMonitor, Prompt, embed, embed_images, embed_texts, label_groups
 from ..evaluation.pictures import UNLABELLED
@@ -51,6 +52,7 @@ from .optimisation import check_micro_batches, rate_factor, set_rates, take_step
 from .phase import StepResult, mean_result
 from .recipe import GANRecipe, build_model_config
 
+logger = logging.getLogger(__name__)
 NUM_SAMPLES = 12
 ADVERSARIAL = {  # the two players' losses at one scale, by the family that the discriminator's class names
     "hinge": (hinge_discriminator_loss, hinge_generator_loss),
@@ -187,11 +189,12 @@ class GANPhase:
     def from_recipe(
         cls, recipe: GANRecipe, accelerator: Accelerator, rows: datasets.Dataset, held_out: datasets.Dataset
     ) -> "GANPhase":
-        """Builds new networks around the encoders the recipe names.
+        """Builds new networks around the encoders the recipe names, or goes on with those of
+        `init_from`.
 
         Raises:
             ValueError: an unknown model or architecture key, or encoders that cannot be loaded or
-                are of another kind than the GAN's.
+                are of another kind than the GAN's or of other sizes than those of `init_from`.
         """
         if recipe.model not in GANS:
             raise ValueError(f"model is {recipe.model!r}; it must be one of {', '.join(GANS)}")
@@ -207,19 +210,32 @@ class GANPhase:
                 f"encoders {recipe.encoders!r}: {recipe.model} needs a {needed.__name__}, found a "
                 f"{type(found).__name__}"
             )
-        if recipe.text_gain != 1:
+        start = None if recipe.init_from is None else load_players(recipe.init_from, gan.composite, gan.discriminator)
+        text_gain = recipe.text_gain
+        if start is not None and text_gain == 1:
+            text_gain = getattr(start[0].config.text_config, "gain", 1)
+        if text_gain != 1:
             if not hasattr(found.config, "gain"):
-                raise ValueError(
-                    f"text_gain is {recipe.text_gain}, and a {type(found).__name__} has no gain: remove it"
-                )
-            found.config.gain = encoders.config.text_config.gain = recipe.text_gain
-        config = build_model_config(
-            gan.config, recipe.model_config, **{key: getattr(encoders.config, key).to_dict() for key in given}
-        )
+                raise ValueError(f"text_gain is {text_gain}, and a {type(found).__name__} has no gain: remove it")
+            found.config.gain = encoders.config.text_config.gain = text_gain
+        decided = {key: getattr(encoders.config, key).to_dict() for key in given}
+        if start is None:
+            config = build_model_config(gan.config, recipe.model_config, **decided)
+        else:
+            config = gan.config.from_dict(start[0].config.to_dict() | decided)
         data, size = recipe.data, config.image_size
         evaluation = evaluation_rows(recipe, held_out, data.test_split, tokenizer, size, recipe.eval_rows)
         reference = evaluation_rows(recipe, rows, data.train_split, tokenizer, size, len(evaluation))
         generator, discriminator = gan.generator(config), gan.discriminator(config)
+        if start is not None:
+            take_over(generator, start[0].generator, recipe)
+            take_over(discriminator, start[1], recipe)
+            if weights_hash(start[0].text_encoder) != weights_hash(encoders.text_encoder):
+                logger.warning(
+                    "%s was trained around another text encoder than that of %s, and adapts to it in training",
+                    recipe.init_from,
+                    recipe.encoders,
+                )
         if discriminator.reads_image_features:
             generator.copy_vision_tower(encoders.image_encoder)
         monitor = None
@@ -565,6 +581,23 @@ class GANPhase:
         for optimizer, saved in zip((self.g_optimizer, self.d_optimizer), state["optimizers"]):
             optimizer.load_state_dict(saved)
         self.step = state["step"]
+
+
+def take_over(network: nn.Module, trained: nn.Module, recipe: GANRecipe) -> None:
+    """Fills a new network with the weights of the one that `init_from` names.
+
+    Raises:
+        ValueError: one has another shape, as around encoders of other sizes.
+    """
+    own, given = network.state_dict(), trained.state_dict()
+    for name, tensor in own.items():
+        if given[name].shape != tensor.shape:
+            raise ValueError(
+                f"init_from {recipe.init_from!r} and encoders {recipe.encoders!r} do not fit: "
+                f"{type(network).__name__}.{name} has shape {tuple(given[name].shape)} in the first and needs "
+                f"{tuple(tensor.shape)} around the second: name encoders of the same sizes"
+            )
+    network.load_state_dict(given)
 
 
 @contextmanager

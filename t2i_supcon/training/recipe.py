@@ -160,6 +160,11 @@ class Recipe(CheckedFields):
         phase: "encoders" (phase 1) or "gan" (phase 2).
         model: what is trained; each phase has its own.
         model_config: sizes that differ from the defaults of the model's own config.
+        init_from: folder or Hub name ("user/name" or "user/name@revision") to start from in place
+            of new networks. Phase 1: encoders and their tokenizer, as phase 1 saved them or a CLIP
+            of transformers; words of the training captions that a vocabulary of words lacks are
+            appended to it, their vectors drawn around the known ones. Phase 2: generator and
+            discriminator of a text-to-image model; words are those that `encoders` know.
         data: what the rows are; see the table of its fields.
         seed: of first weights, of noise and of the order of the rows.
         steps: training steps, each one update of every player.
@@ -207,6 +212,7 @@ class Recipe(CheckedFields):
     phase: Literal["encoders", "gan"]
     model: str
     model_config: dict = field(default_factory=dict)
+    init_from: str | None = None
     data: DataRecipe = DataRecipe()
     seed: int = number(0, 0, 2**31)
     steps: int = number(1000, 1, 10**9)
@@ -238,6 +244,8 @@ class Recipe(CheckedFields):
     best_metric: str | None = None
 
     def check_values(self) -> None:
+        if self.init_from is not None and self.model_config:
+            raise ValueError("model_config and init_from exclude each other: what is started from brings its own sizes")
         if self.sampling != "independent" and self.batch_size % 2:
             raise ValueError(f"batch_size is {self.batch_size}; pairs need an even number of rows")
         unknown = set(self.loss_weights) - set(self.terms())
@@ -289,9 +297,6 @@ class EncoderRecipe(Recipe):
 
     Args:
         model: "damsm" (bi-LSTM and Inception-v3) or "clip" (two transformers, for GALIP).
-        pretrained: folder or Hub name of encoders to start from, tokenizer included: what phase 1
-            saved, or a CLIP of transformers; null makes new ones, whose tokenizer knows the words
-            of the training captions.
         inception_weights: file with torchvision's ImageNet weights
             (`inception_v3_google-0cc3c7bd.pth`) for DAMSM's trunk; null = random.
         image_size: side in pixels that training images are cut to (the encoder resizes them further
@@ -309,7 +314,6 @@ class EncoderRecipe(Recipe):
     """
 
     model: Literal["damsm", "clip"] = "damsm"
-    pretrained: str | None = None
     inception_weights: str | None = None
     image_size: int = number(299, 8, 4096)
     train_trunk: bool = True
@@ -322,13 +326,9 @@ class EncoderRecipe(Recipe):
 
     def check_values(self) -> None:
         super().check_values()
-        if self.pretrained is not None and self.model_config:
+        if self.inception_weights is not None and (self.model == "clip" or self.init_from is not None):
             raise ValueError(
-                "model_config and pretrained exclude each other: the pretrained encoders bring their own sizes"
-            )
-        if self.inception_weights is not None and (self.model == "clip" or self.pretrained is not None):
-            raise ValueError(
-                "inception_weights fill the trunk of new DAMSM encoders; remove them for clip or pretrained ones"
+                "inception_weights fill the trunk of new DAMSM encoders; remove them for clip or init_from"
             )
         if ("clip" in self.loss_weights) != (self.model == "clip"):
             raise ValueError(
@@ -453,9 +453,9 @@ def fixed_values(recipe: Recipe) -> dict:
     Elsewhere, data and encoders are compared by their content, wherever they lie, and an
     architecture by its tensors.
     """
-    names = ("phase", "model", "seed", "sampling", "positives", "supcon_projection")
+    names = ("phase", "model", "init_from", "seed", "sampling", "positives", "supcon_projection")
     if isinstance(recipe, EncoderRecipe):
-        names += ("pretrained", "inception_weights", "image_size")
+        names += ("inception_weights", "image_size")
     else:
         names += ("text_gain",)
     values = {name: getattr(recipe, name) for name in names}

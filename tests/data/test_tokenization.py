@@ -5,12 +5,14 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from t2i_supcon.data import (
     build_tokenizer,
     describe_left_out,
     encode_prompts,
+    extend_vocabulary,
     prompt_words,
     save_tokenizer,
     shortened,
@@ -173,3 +175,17 @@ def test_a_huge_prompt_is_shortened_in_the_message(prompt):
     with pytest.raises(ValueError, match="no word of the prompt 'zebra") as error:
         encode_prompts(TOKENIZER, [prompt])
     assert len(str(error.value)) < 250 and len(shortened(prompt, 80)) == 80 and shortened("red", 3) == "red"
+
+
+def test_a_vocabulary_is_extended_behind_the_words_it_has():
+    first = build_tokenizer(["a red bird", "a bird"], 5)
+    both = extend_vocabulary(first, ["A RED fish", "two fish", "a cat"])
+    assert both.get_vocab() == first.get_vocab() | {"▁fish": 4, "▁cat": 5, "▁two": 6}
+    assert both.model_max_length == 5 and both("red two cat")["input_ids"] == [3, 6, 5]
+    assert extend_vocabulary(first, ["a bird"]).get_vocab() == first.get_vocab()
+
+
+def test_a_tokenizer_of_parts_of_words_needs_no_new_ones():
+    parts = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=parts)
+    assert extend_vocabulary(tokenizer, ["a bird"]) is tokenizer

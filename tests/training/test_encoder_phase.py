@@ -145,12 +145,12 @@ def test_pretrained_encoders_are_fine_tuned(source, tokenizer, tiny_data, tmp_pa
     model.save_pretrained(tmp_path / "given")
     tokenizer.save_pretrained(tmp_path / "given")
     every = {"data": {"name": str(tiny_data), "max_words": 5}, "steps": 1, "eval_rows": 100}
-    train(recipe_of("clip", pretrained=str(tmp_path / "given"), **every), tmp_path / "tuned")
+    train(recipe_of("clip", init_from=str(tmp_path / "given"), **every), tmp_path / "tuned")
     tuned, _ = load_encoders(str(tmp_path / "tuned" / "model"), max_words=5)
     start = load_encoders(str(tmp_path / "given"), max_words=5)[0].state_dict()
     assert any(not torch.equal(value, start[key]) for key, value in tuned.state_dict().items())
     with pytest.raises(ValueError, match="model 'damsm' is a DAMSMModel, found a CLIPPairModel"):
-        train(recipe_of("damsm", pretrained=str(tmp_path / "given"), **every), tmp_path / "other")
+        train(recipe_of("damsm", init_from=str(tmp_path / "given"), **every), tmp_path / "other")
 
 
 def test_new_clip_reads_no_more_words_than_the_recipe_says(tiny_data):
@@ -171,7 +171,7 @@ def test_new_clip_reads_no_more_words_than_the_recipe_says(tiny_data):
             "'clip' is the matching loss of model 'clip', and this model is 'damsm'",
         ),
         ("clip", {"loss_weights": {"supcon": 1}}, "do not fit"),
-        ("clip", {"pretrained": "x", "model_config": CLIP_SIZES}, "exclude each other"),
+        ("clip", {"init_from": "x", "model_config": CLIP_SIZES}, "exclude each other"),
         ("clip", {"inception_weights": "x"}, "trunk of new DAMSM encoders"),
         ("damsm", {"reset_adam_every": 0}, "reset_adam_every is 0"),
     ],

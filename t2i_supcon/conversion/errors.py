@@ -12,6 +12,13 @@ from ..hub import explain
 PACKAGE = Path(__file__).parents[1]
 
 
+LOGGERS = (
+    "transformers.modeling_utils",
+    "transformers.utils.loading_report",
+    "transformers.distributed.tensor_parallel",  # lists all layers where the first of these is quiet
+)
+
+
 @contextmanager
 def one_line_errors(where: str, name: str | None = None, revision: str | None = None) -> Iterator[None]:
     """Turns any error of the libraries, which answer damaged and foreign files with errors of many
@@ -24,9 +31,9 @@ def one_line_errors(where: str, name: str | None = None, revision: str | None = 
         where: what was being loaded, the first words of the line.
         name, revision: the folder or the repository of the Hub that it comes from.
     """
-    loggers = [logging.getLogger(name) for name in ("transformers.modeling_utils", "transformers.utils.loading_report")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
-    for logger in loggers:  # their tables of tensors repeat what the error says
+    for logger in loggers:  # their lists of tensors repeat what the error says
         logger.setLevel(logging.CRITICAL)
     try:
         yield

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .losses import positive_mask, supcon_loss
 from .metrics import alignment, positives_per_anchor, uniformity
-from .processes import broadcast_state, gather_rows, num_processes
+from .processes import gather_rows, num_processes
 
 Overlap = Literal["any", "jaccard"]
 
@@ -56,7 +56,7 @@ class SupConGuidance(nn.Module):
     takes, is that of one process with the whole batch.
 
     Without `projection_dim` nothing here is trained. With it, give the optimiser these parameters,
-    too.
+    too, and start them alike in all processes: from one seed, or under DistributedDataParallel.
 
     Example:
         guidance = SupConGuidance(temperature=0.1)
@@ -94,7 +94,6 @@ class SupConGuidance(nn.Module):
         self.temperature = temperature
         self.overlap = overlap
         self.projection = None if projection_dim is None else projection_head(embedding_dim, projection_dim)
-        broadcast_state(self)
 
     def forward(self, labels: Tensor, *embeddings: Tensor) -> Tensor:
         """The loss of a batch; not yet weighted.

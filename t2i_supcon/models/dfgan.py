@@ -89,7 +89,11 @@ class DFGANDiscriminator(OneStageDiscriminator):
 
 
 class DFGANForTextToImage(TextToImageModel):
-    """DF-GAN's generator with the DAMSM text encoder it was trained with."""
+    """DF-GAN's generator with the DAMSM text encoder it was trained with.
+
+    Its authors evaluate with noise redrawn beyond 2 and then multiplied by 0.88, another rule than
+    `truncation` of `generate`, which redraws beyond its bound; to follow them, give `noise`.
+    """
 
     config_class = DFGANConfig
     text_encoder_class = DAMSMTextEncoder

@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--metrics",
         nargs="+",
         default=["frechet", "kid", "label_accuracy"],
-        help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy",
+        help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy; r_precision "
+        "and clip_score, of features that read captions (encoder:FOLDER, clip:NAME)",
     )
     parser.add_argument("--images", type=int, metavar="N", help="pictures to draw (default: one a caption)")
     parser.add_argument(

@@ -1,12 +1,10 @@
-"""Short names of what data and networks hold, by which they are known again wherever they lie."""
+"""Short names of what data holds, by which it is known again wherever it lies."""
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
-import torch
-from torch import nn
 
 from .data import Rows, evenly_spaced
 
@@ -55,12 +53,3 @@ def _image_bytes(image: dict) -> bytes:
         return image["bytes"]
     path = Path(str(image["path"]))
     return path.read_bytes() if path.is_file() else str(path).encode()
-
-
-def weights_hash(module: nn.Module) -> str:
-    """A short name of the values that a network holds."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

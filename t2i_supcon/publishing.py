@@ -8,8 +8,8 @@ from .cards import CONFIG, EVALUATION, EVALUATION_GRID, EVALUATION_TABLE
 from .conversion.pretrained import load_pretrained, load_tokenizer
 from .data import MANIFEST, push_shards
 from .hub import folder_files, push_model
-from .identity import weights_hash
 from .models import GANS, CLIPPairModel, DAMSMModel
+from .models.weights import weights_hash
 
 logger = logging.getLogger(__name__)
 MODELS = (*(gan.composite for gan in GANS.values()), DAMSMModel, CLIPPairModel)

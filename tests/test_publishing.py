@@ -11,8 +11,8 @@ from huggingface_hub import snapshot_download
 from t2i_supcon.cards import MARK
 from t2i_supcon.conversion import load_encoders
 from t2i_supcon.hub import folder_files
-from t2i_supcon.identity import weights_hash
 from t2i_supcon.models import GANS, DAMSMModel, SSAGANForTextToImage, SSAGANGenerator
+from t2i_supcon.models.weights import weights_hash
 from t2i_supcon.pipeline import load_pipeline
 from t2i_supcon.publishing import publish
 

@@ -1,21 +1,27 @@
-"""What an evaluation computes: the Frechet distance beside scipy's matrix root, and the features of
-the FID network beside the plain network."""
+"""What an evaluation computes: the Frechet distance beside scipy's matrix root, the features of the
+FID network beside the plain network, and decoding beside them or before them."""
 
 import argparse
 import copy
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
+from t2i_supcon.data import load_rows
+from t2i_supcon.evaluation.pictures import Pictures, RealPictures
 from t2i_supcon.metrics import FeatureStatistics, feature_statistics, frechet_distance
-from t2i_supcon.metrics.features import FIDInception
+from t2i_supcon.metrics.features import FIDInception, resize_torch
 
+from .data import make_photo, write_shards
 from .options import add_batch_size, add_device, add_repeats, check_device, positive_int
 from .timers import Stopwatch
 
+BATCHES = 4  # of photographs, of which all but the first are decoded beside the network
 HELP = "Frechet distances beside scipy's matrix root, Inception features beside the plain network"
 
 
@@ -54,6 +60,17 @@ def run(options: argparse.Namespace) -> None:
     with torch.inference_mode():
         runs = {"plain": lambda: plain(x)[0].cpu(), "here": lambda: fast(last)[0].cpu()}
         report(f"Inception features, {len(x)} pictures", runs, options)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        random = np.random.default_rng(0)
+        write_shards([make_photo(random) for _ in range(BATCHES * len(x))], Path(folder))
+        photos = RealPictures(load_rows(folder, "train"), 256)
+
+        def features(batches: Iterable[Pictures]) -> np.ndarray:
+            images = (resize_torch(batch.images.to(options.device), options.side) for batch in batches)
+            return np.concatenate([fast(one.contiguous(memory_format=torch.channels_last))[0].cpu() for one in images])
+
+        runs = {"plain": lambda: features(photos.decoded(len(x))), "here": lambda: features(photos.batches(len(x)))}
+        report(f"decoding and features, {len(photos.rows)} photos", runs, options)
 
 
 def rectified_statistics(rows: int, width: int, shift: float) -> FeatureStatistics:

@@ -35,7 +35,7 @@ from .tokenization import (
     split_words,
     word_tokenizer,
 )
-from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil
+from .transforms import BrokenRowError, decode_image, image_pyramid, scale_pixels, to_pil, to_uint8
 
 __all__ = [
     "BrokenArchiveError",
@@ -81,5 +81,6 @@ __all__ = [
     "shortened",
     "split_words",
     "to_pil",
+    "to_uint8",
     "word_tokenizer",
 ]

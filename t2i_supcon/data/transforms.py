@@ -175,7 +175,12 @@ def scale_pixels(pixels: Tensor) -> Tensor:
     )  # three quick passes; one over integers takes longer
 
 
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Turns (..., 3, S, S) in [-1, 1] into uint8 pixels (..., S, S, 3)."""
+    pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.movedim(-3, -1).cpu().numpy()
+
+
 def to_pil(image: Tensor) -> Image.Image:
     """Turns (3, S, S) in [-1, 1] into a PIL image."""
-    pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_uint8(image))

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,20 +16,23 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import Rows, evenly_spaced, load_rows, to_pil
+from ..data import Rows, load_rows, to_pil
 from ..data.emoji import FOLDER as EMOJI_FOLDER
 from ..figures import labelled_grid
-from ..identity import content_hash, weights_hash
+from ..identity import content_hash
 from ..metrics import feature_statistics, frechet_bias
 from ..metrics.features import FeatureNetwork, feature_network
+from ..models.weights import weights_hash
 from ..pipeline import load_pipeline
-from .judge import LabelClassifier, fit_label_classifier
-from .measures import MEASURES, Compared, FeatureSet, check_measures
-from .pictures import DrawnPictures, FolderPictures, RealPictures, choose_prompts, read_groups
+from .judge import fit_label_classifier
+from .measures import MEASURES, FeatureSet, References, check_measures
+from .pictures import DrawnPictures, FolderPictures, Prompt, RealPictures, choose_prompts, is_known, read_groups
 from .protocol import FILE, Evaluation, Protocol, made_now
 from .tables import values_table
 
 logger = logging.getLogger(__name__)
+LARGE_BIAS = 0.1  # share of a Frechet distance that its bias must exceed to be warned of
+TEXTS_AT_ONCE = 256
 GRID = 24  # pictures shown of those that were judged
 Source = DrawnPictures | FolderPictures | RealPictures
 
@@ -93,15 +97,48 @@ def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: 
     return found
 
 
-def fit_classifier(
-    names: Sequence[str], training: FeatureSet, label_names: Sequence[str], groups: Mapping[str, str] | None
-) -> tuple[LabelClassifier | None, dict[int, str] | None]:
-    """The classifier of labels that the named measures need, and the group of each label."""
-    if not any("classifier" in MEASURES[name].needs for name in names):
-        return None, None
-    labelled = training.labels >= 0
-    classifier = fit_label_classifier(training.features[labelled], training.labels[labelled])
-    return classifier, groups and {i: groups[name] for i, name in enumerate(label_names) if name in groups}
+def with_sentences(pictures: FeatureSet, network: FeatureNetwork, captions: Sequence[str]) -> FeatureSet:
+    """The same with their captions in the space of the features; see `FeatureSet`."""
+    read = [i for i, caption in enumerate(captions) if caption and is_known(caption, network.tokenizer)]
+    sentences = np.full_like(pictures.features, np.nan)
+    for start in range(0, len(read), TEXTS_AT_ONCE):
+        some = read[start : start + TEXTS_AT_ONCE]
+        sentences[some] = network.embed_texts([captions[i] for i in some]).cpu().numpy()
+    return replace(pictures, sentences=sentences)
+
+
+def real_references(
+    network: FeatureNetwork,
+    held_out: Rows,
+    training: Rows,
+    hashes: tuple[str, str],
+    names: Sequence[str],
+    image_size: int,
+    groups: Mapping[str, str] | None,
+    batch_size: int = 64,
+) -> References:
+    """The real pictures that the named measures judge by, with the classifier of labels and the
+    captions that they need; the arguments are those of `evaluate`."""
+    needs = {need for name in names for need in MEASURES[name].needs}
+    sets = [
+        embed_real(network, rows, image_size, data_hash, batch_size)
+        for rows, data_hash in zip((held_out, training), hashes)
+    ]
+    if "sentences" in needs:
+        captions = [next((one for one in own or () if one), "") for own in held_out["captions"]]
+        sets[0] = with_sentences(sets[0], network, captions)
+    if "classifier" not in needs:
+        return References(*sets)
+    labelled = sets[1].take(np.flatnonzero(sets[1].labels >= 0))
+    label_names = training.features["label"].names
+    groups_of_labels = groups and {i: groups[name] for i, name in enumerate(label_names) if name in groups}
+    return References(*sets, fit_label_classifier(labelled.features, labelled.labels), groups_of_labels)
+
+
+def check_pictures(names: Sequence[str], network: FeatureNetwork, prompts: Sequence[Prompt]) -> None:
+    """Refuses what cannot be measured of these pictures; see `check_measures`."""
+    labelled = any(prompt.label >= 0 for prompt in prompts)
+    check_measures(names, labelled, network.has_logits, network.text_source is not None)
 
 
 def evaluate(
@@ -139,35 +176,23 @@ def evaluate(
         ValueError: something that cannot be measured, or too few pictures for it.
     """
     size = pictures.image_size
-    labels = np.array([prompt.label for prompt in pictures.prompts])
-    check_measures(names, has_labels=bool((labels >= 0).any()), has_logits=network.has_logits)
-    real = embed_real(network, held_out, size, hashes[0], batch_size)
-    real_training = embed_real(network, training, size, hashes[1], batch_size)
+    check_pictures(names, network, pictures.prompts)
+    references = real_references(network, held_out, training, hashes, names, size, groups, batch_size)
     judged = embed(network.features_and_logits, pictures, batch_size, "pictures")
-    label_names = held_out.features["label"].names
-    classifier, groups_of_labels = fit_classifier(names, real_training, label_names, groups)
-    chosen = evenly_spaced(len(real_training.features), len(judged.features))
-    as_judged = FeatureSet(
-        real_training.features[chosen],
-        real_training.labels[chosen],
-        None if real_training.logits is None else real_training.logits[chosen],
-    )
-    values, yardstick = {}, {}
-    for name in names:
-        values |= MEASURES[name].compute(Compared(real, judged, classifier, groups_of_labels))
-        # the classifier was fitted on training pictures: held-out ones are the yardstick of labels
-        other = real if "classifier" in MEASURES[name].needs else as_judged
-        yardstick |= MEASURES[name].compute(Compared(real, other, classifier, groups_of_labels))
+    if any("sentences" in MEASURES[name].needs for name in names):
+        judged = with_sentences(judged, network, [prompt.caption for prompt in pictures.prompts])
+    real_count, count = len(references.held_out.features), len(judged.features)
+    values, yardstick = references.measure(names, judged), references.yardstick(names, count)
     if "frechet" in names:
-        widest = feature_statistics(real_training.features)
-        values["frechet.bias"] = frechet_bias(widest, len(judged.features), len(real.features))
+        values["frechet.bias"] = frechet_bias(feature_statistics(references.training.features), count, real_count)
+        warn_of_bias(values["frechet"], values["frechet.bias"], count, real_count)
     protocol = Protocol(
         features=network.protocol,
         data=data,
         data_hash=hashes[0],
         split=split,
-        real=len(real.features),
-        generated=len(judged.features),
+        real=real_count,
+        generated=count,
         image_size=size,
         captions=captions,
         seed=getattr(pictures, "seed", None),
@@ -175,6 +200,19 @@ def evaluate(
         settings={name: dict(MEASURES[name].settings) for name in names},
     )
     return Evaluation(values, yardstick, protocol, subject, made_now())
+
+
+def warn_of_bias(distance: float, bias: float, generated: int, real: int) -> None:
+    """Warns where the numbers of pictures alone make up much of a Frechet distance."""
+    if bias > LARGE_BIAS * distance and PartialState().is_main_process:
+        logger.warning(
+            "of the Frechet distance of %.4g between %d pictures and %d real ones, about %.3g are owed to these "
+            "numbers alone, whatever the pictures: judge more, or compare equal numbers",
+            distance,
+            generated,
+            real,
+            bias,
+        )
 
 
 def subject_of_model(folder: Path | None, name: str, model: torch.nn.Module) -> dict[str, object]:
@@ -227,7 +265,9 @@ def run_evaluation(
         raise ValueError("name either a model or a folder of images to evaluate")
     if images is not None and images < 2:
         raise ValueError(f"images is {images}; statistics need at least 2 pictures")
-    held_out, training = (load_rows(data, name) for name in (split, training_split))
+    training = load_rows(data, training_split)
+    label_names = training.features["label"].names  # an id is the same label in both
+    held_out = load_rows(data, split, label_names=label_names)
     if images_folder is not None:
         pictures = FolderPictures(images_folder)
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in pictures.files)).hexdigest()
@@ -235,7 +275,7 @@ def run_evaluation(
     else:
         draw = load_pipeline(model, PartialState().device)
         network, tokenizer = draw.model, draw.tokenizer
-        described = held_out if prompts_split is None else load_rows(data, prompts_split)
+        described = held_out if prompts_split is None else load_rows(data, prompts_split, label_names=label_names)
         prompts = choose_prompts(described, captions, images, seed, tokenizer)
         save_to = output / "images" if save_images else None
         pictures = DrawnPictures(network.text_encoder, network.generator, tokenizer, prompts, seed, truncation, save_to)

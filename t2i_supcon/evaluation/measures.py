@@ -6,18 +6,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data import evenly_spaced
 from ..metrics import (
     class_frechet_distance,
+    clip_score,
     density_coverage,
     feature_statistics,
     frechet_distance,
     inception_score,
     kernel_distance,
     precision_recall,
+    r_precision,
+    wrong_sentences,
 )
 from .judge import LabelClassifier, label_accuracy
 
 PER_CLASS = 5  # images of a class, at least, on both sides of a class's Frechet distance
+CANDIDATES = 99  # wrong sentences that a picture's own competes with in R-precision
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,33 @@ class FeatureSet:
         features: (N, D).
         labels: (N,), negative = unlabelled.
         logits: (N, C) of the network's own classes, or None.
+        sentences: (N, D), the pictures' captions in the space of the features, NaN where a picture
+            has none that the network reads; None where no measure needs them.
     """
 
     features: np.ndarray
     labels: np.ndarray
     logits: np.ndarray | None = None
+    sentences: np.ndarray | None = None
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> "FeatureSet":
+        """Some of the pictures."""
+        chosen = np.asarray(chosen)
+        return FeatureSet(*(None if rows is None else rows[chosen] for rows in vars(self).values()))
+
+    def captioned(self) -> "FeatureSet":
+        """Those with a caption that the network reads.
+
+        Raises:
+            ValueError: fewer than two.
+        """
+        chosen = np.flatnonzero(np.isfinite(self.sentences).all(axis=1))
+        if len(chosen) < 2:
+            raise ValueError(
+                f"{len(chosen)} of {len(self.features)} pictures have a caption that the feature network reads; at "
+                "least 2 are needed"
+            )
+        return self.take(chosen)
 
 
 class Compared(NamedTuple):
@@ -57,7 +84,7 @@ class Measure(NamedTuple):
     Attributes:
         compute: gives numbers by name.
         higher_is_better: of its first number.
-        needs: "labels", "logits" or "classifier", beyond features.
+        needs: "labels", "logits", "classifier" or "sentences", beyond features.
         settings: what the protocol says of it.
     """
 
@@ -65,6 +92,11 @@ class Measure(NamedTuple):
     higher_is_better: bool
     needs: tuple[str, ...] = ()
     settings: Mapping[str, object] = {}
+
+    @property
+    def judged_by_training(self) -> bool:
+        """Whether training pictures, which its judge may know by heart, are no yardstick of it."""
+        return bool({"classifier", "sentences"} & set(self.needs))
 
 
 def _frechet(sets: Compared) -> dict[str, float]:
@@ -103,6 +135,17 @@ def _label_accuracy(sets: Compared) -> dict[str, float]:
     return values if found.groups is None else values | {"group_accuracy": found.groups}
 
 
+def _r_precision(sets: Compared) -> dict[str, float]:
+    judged = sets.judged.captioned()
+    classes = np.where(judged.labels < 0, -1 - np.arange(len(judged.labels)), judged.labels)  # without: one's own
+    return {"r_precision": r_precision(judged.features, judged.sentences, wrong_sentences(classes, CANDIDATES))}
+
+
+def _clip_score(sets: Compared) -> dict[str, float]:
+    judged = sets.judged.captioned()
+    return {"clip_score": clip_score(judged.features, judged.sentences)}
+
+
 MEASURES = {
     "frechet": Measure(_frechet, higher_is_better=False),
     "kid": Measure(_kernel, higher_is_better=False, settings={"subsets": None}),
@@ -113,14 +156,50 @@ MEASURES = {
         _class_frechet, higher_is_better=False, needs=("labels",), settings={"at_least": PER_CLASS}
     ),
     "label_accuracy": Measure(_label_accuracy, higher_is_better=True, needs=("labels", "classifier")),
+    "r_precision": Measure(
+        _r_precision, higher_is_better=True, needs=("sentences",), settings={"candidates": CANDIDATES, "seed": 0}
+    ),
+    "clip_score": Measure(_clip_score, higher_is_better=True, needs=("sentences",)),
 }
 
 
-def check_measures(names: Sequence[str], has_labels: bool, has_logits: bool) -> None:
+@dataclass(frozen=True)
+class References:
+    """What pictures are judged by.
+
+    Attributes:
+        held_out, training: real pictures.
+        classifier, groups: see `Compared`.
+    """
+
+    held_out: FeatureSet
+    training: FeatureSet
+    classifier: LabelClassifier | None = None
+    groups: Mapping[int, str] | None = None
+
+    def measure(self, names: Sequence[str], judged: FeatureSet) -> dict[str, float]:
+        """Numbers of pictures beside the held-out ones."""
+        return self._numbers(names, lambda measure: judged)
+
+    def yardstick(self, names: Sequence[str], count: int) -> dict[str, float]:
+        """The same numbers of real pictures in place of `count` judged ones: as many training
+        pictures, evenly spaced, or, where the judge knows those, all held-out ones."""
+        training = self.training.take(evenly_spaced(len(self.training.features), count))
+        return self._numbers(names, lambda measure: self.held_out if measure.judged_by_training else training)
+
+    def _numbers(self, names: Sequence[str], judged_by: Callable[[Measure], FeatureSet]) -> dict[str, float]:
+        numbers = {}
+        for measure in (MEASURES[name] for name in names):
+            numbers |= measure.compute(Compared(self.held_out, judged_by(measure), self.classifier, self.groups))
+        return numbers
+
+
+def check_measures(names: Sequence[str], has_labels: bool, has_logits: bool, has_sentences: bool = False) -> None:
     """Refuses what cannot be measured, before anything is drawn.
 
     Raises:
-        ValueError: an unknown name, or one that needs labels or logits that are not there.
+        ValueError: an unknown name, or one that needs labels, logits or sentences that are not
+            there.
     """
     for name in names:
         if name not in MEASURES:
@@ -129,3 +208,5 @@ def check_measures(names: Sequence[str], has_labels: bool, has_logits: bool) -> 
             raise ValueError(f"{name} needs labels of the pictures, and these have none")
         if "logits" in MEASURES[name].needs and not has_logits:
             raise ValueError(f"{name} needs a feature network with classes of its own, such as inception-fid")
+        if "sentences" in MEASURES[name].needs and not has_sentences:
+            raise ValueError(f"{name} needs a feature network that reads captions, such as encoder:FOLDER or clip:NAME")

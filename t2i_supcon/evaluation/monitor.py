@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from accelerate import PartialState
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data import Rows, evenly_spaced
+from ..data import Rows
 from ..figures import YARDSTICKS
 from ..identity import content_hash
 from ..metrics.features import feature_network
-from .evaluate import embed, embed_real, fit_classifier
-from .measures import MEASURES, Compared, FeatureSet, check_measures
+from .evaluate import check_pictures, embed, real_references, with_sentences
+from .measures import MEASURES
 from .pictures import DrawnPictures, choose_prompts
 
 
@@ -51,30 +50,25 @@ class GeneratorMonitor:
         self.network = feature_network(features).to(device)
         self.tokenizer = tokenizer
         self.prompts = choose_prompts(held_out, "first", images, 0, tokenizer)
-        has_labels = any(prompt.label >= 0 for prompt in self.prompts)
-        check_measures(names, has_labels, self.network.has_logits)
+        check_pictures(names, self.network, self.prompts)
         hashes = content_hash(held_out), content_hash(training)
-        self.real = embed_real(self.network, held_out, image_size, hashes[0], batch_size=64)
-        self.training = embed_real(self.network, training, image_size, hashes[1], batch_size=64)
-        self.classifier, self.groups = fit_classifier(names, self.training, held_out.features["label"].names, groups)
-        chosen = evenly_spaced(len(self.training.features), len(self.prompts))
-        logits = None if self.training.logits is None else self.training.logits[chosen]
-        self.yardstick = FeatureSet(self.training.features[chosen], self.training.labels[chosen], logits)
+        self.references = real_references(self.network, held_out, training, hashes, names, image_size, groups)
+        self.yardstick = {}
+        for name in names:
+            end = "_held_out_images" if MEASURES[name].judged_by_training else "_training_images"
+            real = self.references.yardstick([name], len(self.prompts))
+            self.yardstick |= {f"{key}{end}": value for key, value in real.items()}
 
     def measure(self, text_encoder: PreTrainedModel, generator: nn.Module, batch_size: int = 64) -> dict[str, float]:
         """Numbers of the generator's pictures by name, and beside each those of real ones:
-        `..._training_images`, or of label accuracy, whose judge knows the training images by heart,
+        `..._training_images`, or, where the judge may know the training images by heart,
         `..._held_out_images`."""
         pictures = DrawnPictures(text_encoder, generator, self.tokenizer, self.prompts, seed=0)
         judged = embed(self.network.features_and_logits, pictures, batch_size, None)
-        numbers = {}
-        for name in self.names:
-            known_by_heart = "classifier" in MEASURES[name].needs
-            other, suffix = (self.real, "_held_out_images") if known_by_heart else (self.yardstick, "_training_images")
-            numbers |= MEASURES[name].compute(Compared(self.real, judged, self.classifier, self.groups))
-            real = MEASURES[name].compute(Compared(self.real, other, self.classifier, self.groups))
-            numbers |= {f"{key}{suffix}": value for key, value in real.items()}
-        return {name: float(np.asarray(value)) for name, value in numbers.items()}
+        if any("sentences" in MEASURES[name].needs for name in self.names):
+            judged = with_sentences(judged, self.network, [prompt.caption for prompt in self.prompts])
+        numbers = self.references.measure(self.names, judged) | self.yardstick
+        return {name: float(value) for name, value in numbers.items()}
 
     def report(self, first: Mapping[str, float], last: Mapping[str, float]) -> list[str]:
         """Two measurements in words and numbers, line by line."""

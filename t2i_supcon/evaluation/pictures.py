@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data import Rows, decode_image, encode_prompts, image_pyramid, scale_pixels
+from ..data import Rows, decode_image, encode_prompts, image_pyramid, scale_pixels, to_uint8
 from ..models import draw_images, sample_noise, seeded_generator
 
 UNLABELLED = -1
@@ -59,7 +60,7 @@ def choose_prompts(
     rng = np.random.default_rng(seed)
     prompts = []
     for captions, label in zip(rows["captions"], rows["label"]):
-        usable = [caption for caption in captions or () if caption and _is_known(caption, tokenizer)]
+        usable = [caption for caption in captions or () if caption and is_known(caption, tokenizer)]
         if usable and which != "all":
             usable = [usable[int(rng.integers(len(usable)))] if which == "random" else usable[0]]
         prompts += [Prompt(caption, UNLABELLED if label is None else label) for caption in usable]
@@ -72,7 +73,8 @@ def choose_prompts(
     return [prompts[i % len(prompts)] for i in range(count)]
 
 
-def _is_known(caption: str, tokenizer: PreTrainedTokenizerBase | None) -> bool:
+def is_known(caption: str, tokenizer: PreTrainedTokenizerBase | None) -> bool:
+    """Whether a tokenizer, if there is one, knows a word of the caption."""
     return tokenizer is None or bool(tokenizer(caption)["input_ids"])
 
 
@@ -171,7 +173,11 @@ class FolderPictures:
         self.image_size = size[0]
 
     def batches(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
-        """Yields this process's share, every n-th picture, `size` at once."""
+        """Yields this process's share, every n-th picture, `size` at once, decoded ahead."""
+        return ahead(self.decoded(size, index, processes))
+
+    def decoded(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
+        """The same batches, each decoded when it is asked for."""
         mine = range(index, len(self.files), processes)
         for start in range(0, len(mine), size):
             numbers = list(mine[start : start + size])
@@ -197,7 +203,11 @@ class RealPictures:
         return [Prompt("", UNLABELLED if label is None else label) for label in self.rows["label"]]
 
     def batches(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
-        """Yields this process's share, every n-th picture, `size` at once."""
+        """Yields this process's share, every n-th picture, `size` at once, decoded ahead."""
+        return ahead(self.decoded(size, index, processes))
+
+    def decoded(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
+        """The same batches, each decoded when it is asked for."""
         mine = range(index, len(self.rows), processes)
         for start in range(0, len(mine), size):
             numbers = list(mine[start : start + size])
@@ -208,10 +218,13 @@ class RealPictures:
             yield Pictures(numbers, scale_pixels(torch.stack(pixels)))
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """Pixels (B, S, S, 3) of images (B, 3, S, S) in [-1, 1]."""
-    pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+def ahead(batches: Iterator[Pictures]) -> Iterator[Pictures]:
+    """The same batches; each is decoded, in a thread, while the last one is used."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def read_groups(path: Path) -> dict[str, str]:

@@ -11,8 +11,9 @@ import torch
 
 from ..conversion.pretrained import load_encoders
 from ..data import Rows, evenly_spaced, load_rows
-from ..identity import content_hash, weights_hash
+from ..identity import content_hash
 from ..metrics import alignment, label_precision, uniformity
+from ..models.weights import weights_hash
 from .embedding import embed_texts
 from .pictures import RealPictures, choose_prompts
 

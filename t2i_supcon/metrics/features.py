@@ -6,16 +6,25 @@ they had been saved, so that a folder of PNGs and the generator they come from s
 """
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from transformers import AutoModel, AutoTokenizer, CLIPModel, ImageProcessingMixin, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    CLIPModel,
+    ImageProcessingMixin,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ..models import CLIPPairModel, DAMSMModel
 from ..models.inception import BasicConv2d, InceptionTrunk
+from ..models.weights import weights_hash
 
 FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
 FID_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -65,9 +74,14 @@ class FeatureNetwork(nn.Module):
 
     Attributes:
         has_logits: whether `features_and_logits` gives logits, which the Inception Score needs.
+        text_source: whose text tower and tokenizer `embed_texts` embeds captions with; None for a
+            network that knows no text.
+        max_tokens: of a caption, which such a tower has room for.
     """
 
     has_logits = False
+    text_source: str | None = None
+    max_tokens = 10**6
 
     def __init__(self, name: str, sha256: str, input_size: int, resize: str, image_size: int | None):
         super().__init__()
@@ -117,6 +131,44 @@ class FeatureNetwork(nn.Module):
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features and logits of pixels (B, 3, H, W), whole numbers from 0 to 255."""
+        raise NotImplementedError
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Of the `text_source`, loaded when it is asked for.
+
+        Raises:
+            ValueError: there is none.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.text_source)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{self.name}: {self.text_source} has no tokenizer beside its weights ({error})"
+            ) from error
+        tokenizer.model_max_length = min(tokenizer.model_max_length, self.max_tokens)
+        return tokenizer
+
+    @torch.inference_mode()
+    def embed_texts(self, captions: list[str]) -> Tensor:
+        """(B, D) of B captions, in the space of the features; those longer than the tower are cut.
+
+        Only for a network with a `text_source`, whose tokenizer must know a word of each caption.
+        """
+        encoded = self.tokenizer(
+            captions,
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            split_special_tokens=True,
+            return_token_type_ids=False,
+            return_tensors="pt",
+        )
+        device = next(self.parameters()).device
+        return self.embed_tokens(encoded["input_ids"].to(device), encoded["attention_mask"].to(device)).float()
+
+    def embed_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, D) of token ids and mask (B, T)."""
         raise NotImplementedError
 
 
@@ -234,29 +286,33 @@ class ImageNetLite0(FeatureNetwork):
 
 
 class Encoder(FeatureNetwork):
-    """The image tower of phase 1's encoders, which guided the training: blind to what it does not
-    see.
+    """Phase 1's encoders, which guided the training: blind to what they do not see.
 
     Args:
-        source: the folder of the encoders, or the image tower itself.
+        source: their folder, where the tokenizer lies too, or the image tower alone.
     """
 
     def __init__(
         self, source: str | PreTrainedModel | None = None, resize: str | None = None, image_size: int | None = None
     ):
         refuse("encoder", resize=resize)
-        tower = source if isinstance(source, PreTrainedModel) else load_pretrained("encoder", source)
-        if isinstance(tower, CLIPModel):
-            tower = CLIPPairModel.from_clip(tower)
-        if isinstance(tower, (CLIPPairModel, DAMSMModel)):
-            tower = tower.image_encoder
+        given = source if isinstance(source, PreTrainedModel) else load_pretrained("encoder", source)
+        if isinstance(given, CLIPModel):
+            given = CLIPPairModel.from_clip(given)
+        tower = given.image_encoder if isinstance(given, (CLIPPairModel, DAMSMModel)) else given
         if not hasattr(tower, "trunk"):
             raise ValueError(f"encoder: {source} holds no encoders but a {type(tower).__name__}")
-        super().__init__("encoder", state_sha256(tower), tower.config.image_size, "inside", image_size)
+        super().__init__("encoder", weights_hash(given), tower.config.image_size, "inside", image_size)
         self.network = tower.eval().requires_grad_(False)
+        if tower is not given and isinstance(source, str):
+            self.text_source, self.text_encoder = source, given.text_encoder.eval().requires_grad_(False)
+            self.max_tokens = getattr(given.config.text_config, "max_position_embeddings", self.max_tokens)
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, None]:
         return self.network(pixels / 127.5 - 1).image_emb.float(), None
+
+    def embed_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.text_encoder(input_ids, attention_mask).sent_emb
 
 
 class VisionModel(FeatureNetwork):
@@ -285,7 +341,7 @@ class VisionModel(FeatureNetwork):
         config = getattr(network.config, "vision_config", network.config)
         if not isinstance(getattr(config, "image_size", None), int):
             raise ValueError(f"{self.kind}: {source} is a {type(network).__name__}, whose config names no image_size")
-        super().__init__(f"{self.kind}:{source}", state_sha256(network), config.image_size, "clean", image_size)
+        super().__init__(f"{self.kind}:{source}", weights_hash(network), config.image_size, "clean", image_size)
         self.network = network.eval().requires_grad_(False)
         self.mean, self.std = (nn.Buffer(torch.tensor(values)[:, None, None]) for values in (mean, std))
 
@@ -317,18 +373,13 @@ class CLIP(VisionModel):
         super().__init__(source, resize, image_size)
         if not isinstance(self.network, CLIPModel):
             raise ValueError(f"clip: {source} is no CLIP model but a {type(self.network).__name__}")
-        self.tokenizer = AutoTokenizer.from_pretrained(source)
+        self.text_source, self.max_tokens = source, self.network.config.text_config.max_position_embeddings
 
     def pooled(self, x: Tensor) -> Tensor:
         return self.network.get_image_features(pixel_values=x).pooler_output
 
-    @torch.inference_mode()
-    def embed_texts(self, captions: list[str]) -> Tensor:
-        """(B, D) of B captions; those longer than the tower are cut."""
-        longest = self.network.config.text_config.max_position_embeddings
-        encoded = self.tokenizer(captions, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        inputs = {name: encoded[name].to(self.mean.device) for name in ("input_ids", "attention_mask")}
-        return self.network.get_text_features(**inputs).pooler_output.float()
+    def embed_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.network.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
 
 
 NETWORKS = {
@@ -406,12 +457,3 @@ def check_sha256(path: Path, expected: str, kind: str) -> None:
             f"{kind}: {path} holds other weights: its sha256 is {found}, expected {expected}; the file is damaged, or "
             "another network"
         )
-
-
-def state_sha256(module: nn.Module) -> str:
-    """Hash of all parameters and buffers, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -1,13 +1,16 @@
-"""The weights that a model is loaded from: which tensors its files hold, and whether all of them
-are there and sound."""
+"""The weights of a model: which tensors its files hold, whether all of them are there and sound,
+and a short name of what they are."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
@@ -90,3 +93,12 @@ def refuse_unfit_weights(model: PreTrainedModel, problems: Sequence[str], where:
     if found := [*problems, *broken, *negative]:
         more = f" and {len(found) - 5} more tensors like these" if len(found) > 5 else ""
         raise ValueError(f"{where}: the weights of the {type(model).__name__} are unfit: {', '.join(found[:5])}{more}")
+
+
+def weights_hash(module: nn.Module) -> str:
+    """A short name of the values that a network holds."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -20,7 +20,6 @@ from ..conversion import load_encoders, load_players
 from ..data import Batch, EvaluationRows, encode_prompts, evenly_spaced, save_tokenizer, to_pil
 from ..evaluation import DrawnPictures, GeneratorMonitor, Prompt, embed, embed_images, embed_texts, label_groups
 from ..evaluation.pictures import UNLABELLED
-from ..identity import weights_hash
 from ..losses import (
     bce_discriminator_loss,
     bce_generator_loss,
@@ -42,6 +41,7 @@ from ..models import (
     seeded_generator,
 )
 from ..models.operators import no_weight_gradients
+from ..models.weights import weights_hash
 from .augmentation import augment
 from .checkpoint import restore_module
 from .data import evaluation_rows

@@ -8,18 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
-from conftest import CAPTIONS
+from conftest import CAPTIONS, encoded, picture
 from PIL import Image
+from transformers import AutoTokenizer
 
 from t2i_supcon.evaluation import Evaluation
+from t2i_supcon.evaluation.evaluate import warn_of_bias
 from t2i_supcon.metrics import feature_statistics, frechet_distance, kernel_distance
 from t2i_supcon.metrics.features import feature_network
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 METRICS = ["frechet", "kid", "precision_recall", "density_coverage", "class_frechet", "label_accuracy"]
+OF_CAPTIONS = ["r_precision", "clip_score"]
 
 
 def load_script():
@@ -40,9 +44,19 @@ def folders(model, encoders, tmp_path, monkeypatch):
     return tmp_path / "model", f"encoder:{tmp_path / 'encoders'}"
 
 
-def test_a_model_and_its_saved_pictures_are_judged_alike(folders, tiny_data, tmp_path, capsys):
+def test_a_model_and_its_saved_pictures_are_judged_alike(folders, encoders, tiny_data, tmp_path, capsys):
     model, features = folders
-    common = ["--data", str(tiny_data), "--features", features, "--metrics", *METRICS, "--batch-size", "16"]
+    common = [
+        "--data",
+        str(tiny_data),
+        "--features",
+        features,
+        "--batch-size",
+        "16",
+        "--metrics",
+        *METRICS,
+        *OF_CAPTIONS,
+    ]
     load_script().main(
         ["--model", str(model), "--output", str(tmp_path / "drawn"), "--images", "60", "--save-images", *common]
     )
@@ -67,6 +81,13 @@ def test_a_model_and_its_saved_pictures_are_judged_alike(folders, tiny_data, tmp
     expected = frechet_distance(feature_statistics(real), feature_statistics(generated))
     assert drawn.values["frechet"] == pytest.approx(expected, rel=1e-4)
     assert drawn.values["kid"] == pytest.approx(kernel_distance(real, generated)[0], rel=1e-3, abs=1e-6)
+    shown = [Image.open(path).text["prompt"] for path in sorted((tmp_path / "drawn" / "images").glob("*.png"))]
+    with torch.no_grad():
+        read = AutoTokenizer.from_pretrained(model)(shown, padding=True, return_tensors="pt")
+        sentences = encoders.text_encoder(read["input_ids"], read["attention_mask"]).sent_emb
+    cosine = torch.cosine_similarity(generated.double(), sentences.double()).mean().item()
+    assert drawn.values["clip_score"] == pytest.approx(cosine, abs=1e-5)
+    assert 0 <= drawn.values["r_precision"] <= 1 and -1 <= drawn.yardstick["clip_score"] <= 1
     content = json.loads((tmp_path / "drawn" / "evaluation.json").read_text())
     assert content["protocol"]["generated"] == 60 and content["protocol"]["real"] == 100
     assert content["protocol"]["features"]["sha256"] and content["made"]["versions"]["torch"] == torch.__version__
@@ -84,6 +105,28 @@ def test_two_processes_find_the_same_numbers(folders, tiny_data, tmp_path):
     one, two = (Evaluation.load(tmp_path / name) for name in ("one", "two"))
     assert one.values == pytest.approx(two.values, rel=1e-5)
     assert one.protocol == two.protocol
+
+
+def test_an_id_is_one_label_in_both_splits(folders, tmp_path):
+    """Also where labels are words, of which the held-out split has not all."""
+    for split, words in (("train", "abc"), ("test", "bc")):
+        rows = {"label": [words[i % len(words)] for i in range(12)], "captions": [[CAPTIONS[0]]] * 12}
+        rows["image"] = [{"bytes": encoded(picture(i)), "path": None} for i in range(12)]
+        (tmp_path / "words").mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "words" / f"{split}-00000-of-00001.parquet")
+    model, features = folders
+    options = ["--model", model, "--data", tmp_path / "words", "--features", features, "--metrics", "frechet"]
+    load_script().main([str(option) for option in (*options, "--images", 4, "--output", tmp_path / "out")])
+    labels = [np.load(path)["labels"] for path in (tmp_path / "cache" / "features").glob("*.npz")]
+    assert {frozenset(found.tolist()) for found in labels} == {frozenset({0, 1, 2}), frozenset({1, 2})}
+
+
+def test_a_distance_that_is_mostly_bias_is_warned_of(caplog):
+    warn_of_bias(distance=100.0, bias=9.0, generated=5000, real=1000)
+    assert not caplog.records
+    warn_of_bias(distance=100.0, bias=40.0, generated=500, real=1000)
+    (record,) = caplog.records
+    assert "of the Frechet distance of 100 between 500 pictures and 1000 real ones, about 40" in record.getMessage()
 
 
 def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from evaluation.test_judge import clusters
 
 from t2i_supcon.evaluation.judge import fit_label_classifier
-from t2i_supcon.evaluation.measures import MEASURES, Compared, FeatureSet, check_measures
+from t2i_supcon.evaluation.measures import MEASURES, Compared, FeatureSet, References, check_measures
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 3
@@ -55,8 +55,37 @@ def test_pictures_without_label_are_not_judged_by_it():
     assert found["group_accuracy"] > 0.95
 
 
+def test_pictures_are_nearest_to_sentences_of_their_own_or_not():
+    images = np.random.default_rng(1).normal(size=(60, 16))
+    for sign, hits in ((2, 1), (-1, 0)):
+        judged = FeatureSet(images, LABELS, sentences=sign * images)
+        assert compute("r_precision", judged) == {"r_precision": hits}
+        assert compute("clip_score", judged) == {"clip_score": pytest.approx(np.sign(sign))}
+    corners = np.eye(3, 16)[LABELS]  # one sentence a class: those of one's own class do not compete
+    assert compute("r_precision", FeatureSet(corners, LABELS, sentences=corners)) == {"r_precision": 1}
+    nobody = np.full(60, -1)  # of no class: every other sentence competes, and ties are misses
+    assert compute("r_precision", FeatureSet(corners, nobody, sentences=corners)) == {"r_precision": 0}
+    some = np.where(np.arange(60)[:, None] % 2, np.nan, images)
+    assert compute("clip_score", FeatureSet(images, LABELS, sentences=some)) == {"clip_score": pytest.approx(1)}
+    one = np.where(np.arange(60)[:, None], np.nan, images)
+    with pytest.raises(ValueError, match="1 of 60 pictures have a caption that the feature network reads; at least 2"):
+        compute("r_precision", FeatureSet(images, LABELS, sentences=one))
+
+
+def test_as_many_real_pictures_as_judged_ones_are_the_yardstick_unless_the_judge_knows_them():
+    held_out = FeatureSet(POINTS, LABELS, sentences=POINTS)
+    training = FeatureSet(np.arange(60.0)[:, None] + np.zeros((1, 4)), LABELS)
+    references = References(held_out, training)
+    found = references.yardstick(["frechet", "clip_score"], 3)
+    assert found["frechet"] == pytest.approx(compute("frechet", training.take([0, 30, 59]))["frechet"])
+    assert found["clip_score"] == pytest.approx(1)
+    judged = FeatureSet(POINTS + SHIFT, LABELS, sentences=-POINTS - SHIFT)
+    measured = references.measure(["frechet", "clip_score"], judged)
+    assert measured == {"frechet": pytest.approx(9), "clip_score": pytest.approx(-1)}
+
+
 def test_what_cannot_be_measured_is_refused_by_name():
-    check_measures(MEASURES, has_labels=True, has_logits=True)
+    check_measures(MEASURES, has_labels=True, has_logits=True, has_sentences=True)
     check_measures(["frechet"], has_labels=False, has_logits=False)
     with pytest.raises(ValueError, match="there is no metric 'fid'; known are frechet, kid"):
         check_measures(["frechet", "fid"], has_labels=True, has_logits=True)
@@ -64,3 +93,5 @@ def test_what_cannot_be_measured_is_refused_by_name():
         check_measures(["class_frechet"], has_labels=False, has_logits=True)
     with pytest.raises(ValueError, match="is needs a feature network with classes of its own"):
         check_measures(["is"], has_labels=True, has_logits=False)
+    with pytest.raises(ValueError, match="r_precision needs a feature network that reads captions, such as encoder"):
+        check_measures(["r_precision"], has_labels=True, has_logits=True)

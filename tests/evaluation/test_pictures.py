@@ -1,5 +1,7 @@
 """Pictures to judge: drawn, read from a folder, or cut out of rows."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,9 @@ from conftest import CAPTIONS, encoded, write_dataset
 from PIL import Image
 from torch.testing import assert_close
 
-from t2i_supcon.data import build_tokenizer, load_rows
+from t2i_supcon.data import build_tokenizer, load_rows, to_uint8
 from t2i_supcon.evaluation import DrawnPictures, FolderPictures, Prompt, choose_prompts
-from t2i_supcon.evaluation.pictures import RealPictures, read_groups, to_uint8
+from t2i_supcon.evaluation.pictures import Pictures, RealPictures, ahead, read_groups
 
 
 def test_a_picture_depends_on_seed_and_number_alone(model):
@@ -57,6 +59,23 @@ def test_real_pictures_are_the_middle_of_their_images(tmp_path):
     assert [batch.numbers for batch in shares] == [[0], [2], [1]]
     for batch in shares:
         assert (to_uint8(batch.images)[0] == pixels[4:16]).all()
+
+
+def test_batches_are_made_ahead_in_order_and_errors_come_through():
+    second = threading.Event()
+
+    def batches():
+        yield Pictures([0], None)
+        second.set()
+        yield Pictures([1], None)
+        raise ValueError("the third is broken")
+
+    coming = ahead(batches())
+    assert next(coming).numbers == [0]
+    assert second.wait(timeout=60)  # though nobody has asked for it
+    assert next(coming).numbers == [1]
+    with pytest.raises(ValueError, match="the third is broken"):
+        next(coming)
 
 
 def test_pixels_are_rounded_and_clamped():

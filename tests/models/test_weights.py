@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import tiny_config
 from safetensors.torch import save_file
+from torch import nn
 
 from t2i_supcon.models import GANS
-from t2i_supcon.models.weights import StoredTensor, loading_problems, refuse_unfit_weights, stored_tensors
+from t2i_supcon.models.weights import StoredTensor, loading_problems, refuse_unfit_weights, stored_tensors, weights_hash
 
 NAME = "project_noise.weight"
 
@@ -41,3 +42,11 @@ def test_unfit_weights_are_named(generator):
         refuse_unfit_weights(generator, [], "here")
     with pytest.raises(ValueError, match="unfit: t0, t1, t2, t3, t4 and 3 more tensors like these"):
         refuse_unfit_weights(generator, [f"t{i}" for i in range(7)], "here")
+
+
+def test_the_hash_of_weights_is_of_their_values():
+    network = nn.BatchNorm2d(3)
+    before = weights_hash(network)
+    assert before == weights_hash(nn.BatchNorm2d(3))
+    network.running_mean[1] = 1e-7
+    assert weights_hash(network) != before

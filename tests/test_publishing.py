@@ -2,9 +2,12 @@
 
 import importlib
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import tiny_config, write_dataset
 from huggingface_hub import snapshot_download
 
@@ -14,7 +17,9 @@ from t2i_supcon.hub import folder_files
 from t2i_supcon.models import GANS, DAMSMModel, SSAGANForTextToImage, SSAGANGenerator
 from t2i_supcon.models.weights import weights_hash
 from t2i_supcon.pipeline import load_pipeline
-from t2i_supcon.publishing import publish
+from t2i_supcon.publishing import publish, publish_space
+
+SPACE = Path(__file__).parents[1] / "spaces" / "text_to_image"
 
 
 @pytest.fixture
@@ -159,3 +164,27 @@ def test_prepared_data_is_published_as_a_dataset(hub, tmp_path):
     assert set(published(hub, "me/data", "dataset")) == {*shards, "README.md", "manifest.json"}
     there = snapshot_download("me/data", repo_type="dataset", revision="v1")
     assert (data / shards[0]).read_bytes() == open(f"{there}/{shards[0]}", "rb").read()
+
+
+def test_the_web_page_is_published_as_a_space_that_names_its_models(hub, tmp_path, script):
+    page = tmp_path / "page"
+    shutil.copytree(SPACE, page)
+    (page / "__pycache__").mkdir(exist_ok=True)
+    (page / "__pycache__" / "app.cpython-311.pyc").write_bytes(b"compiled")
+    script([str(page), "me/demo", "--space", "me/a", "me/b@v1", "--tag", "v1"])
+    there = published(hub, "me/demo", "space")
+    own = {path.name: path.read_bytes() for path in SPACE.iterdir() if path.is_file()}
+    assert there.keys() == own.keys() and hub.repos["space", "me/demo"].tags.keys() == {"v1"}
+    assert {name for name in own if there[name] != own[name]} == {"README.md"}
+    heads, texts = zip(*(card["README.md"].decode().split("---\n", 2)[1:] for card in (own, there)))
+    before, after = map(yaml.safe_load, heads)
+    assert after == before | {"models": ["me/a", "me/b@v1"]} and texts[0].strip() == texts[1].strip()
+    assert {"app_file": "app.py", "sdk": "gradio", "python_version": "3.11"}.items() <= after.items()
+    publish_space(page, "me/demo")  # with the embedded models
+    assert published(hub, "me/demo", "space") == own
+
+
+def test_what_is_no_web_page_is_refused(hub, tmp_path):
+    with pytest.raises(ValueError, match="can not be published as a Space: it has no app.py"):
+        publish_space(tmp_path, "me/demo")
+    assert not hub.repos

@@ -239,6 +239,11 @@ def _origins(architecture: Architecture, recipe: Mapping) -> str:
             f"(`positives: {recipe.get('positives')}`), are this project's choices: the paper's abstract and figures "
             "do not give them.",
         ]
+    if recipe.get("loss_weights", {}).get("pixels"):
+        lines.append(
+            "- `pixels`, the mean absolute difference to the real picture, is this project's addition: no paper on "
+            "these GANs has it. Recipes with and without the method have it alike."
+        )
     return "\n".join([*lines, "- No number here was taken from a paper."])
 
 

@@ -64,8 +64,13 @@ def make_row(
     """Makes a row to be written; captions without any word are left out and counted as `wordless`.
 
     Raises:
-        BrokenRowError: no caption is left.
+        BrokenRowError: no caption is left, or one is no Unicode text.
     """
+    for caption in captions:
+        try:
+            caption.encode()
+        except UnicodeEncodeError as error:  # half a character, as JSON may hold it
+            raise BrokenRowError(f"{file}: the caption {caption[:80]!r} is no Unicode text ({error.reason})") from error
     captions = [caption.strip() for caption in captions if caption.strip()]
     worded = [caption for caption in captions if split_words(caption)]
     if not worded:
@@ -137,6 +142,8 @@ def prepare(
     """
     if shard_rows < 1 or (resize is not None and resize < 1):
         raise ValueError(f"shards of {shard_rows} rows and a shorter side of {resize} px: both need at least 1")
+    if seed < 0:
+        raise ValueError(f"the seed is {seed}; it must be at least 0")
     decisive = {key: value for key, value in options.items() if key not in ("output", "push_to_hub")}
     options = {key: _described(value, output) for key, value in decisive.items() if value is not None}
     digest = hashlib.sha1(json.dumps(options, sort_keys=True).encode()).hexdigest()

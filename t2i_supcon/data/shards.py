@@ -29,6 +29,7 @@ GROUP = 100  # rows of one Parquet row group
 MANIFEST = "manifest.json"
 SHARDS = "{}-?????-of-?????.parquet"  # of one split: `train-*` would take in those of `train-val`
 WORK = ".work"
+UNPUBLISHED = "user/name"  # what the card says in place of the repository's name until there is one
 FOREIGN = "was not made by this preparation; give another --output, or move it away"
 MADE_BY = b"t2i_supcon.prepared"  # in a shard's metadata: the digest of the options that made it
 
@@ -289,12 +290,15 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
     lines = [
         "---",
         "license: other",
+        "license_name: see-the-card",
+        f"pretty_name: {json.dumps(source.title, ensure_ascii=False)}",
         "task_categories: [text-to-image]",
+        "tags: [t2i_supcon]",
         "configs:",
         "- config_name: default",
         "  data_files:",
     ]
-    lines += [f"  - {{split: {split}, path: {SHARDS.format(split)}}}" for split in source.rows]
+    lines += [f'  - {{split: {split}, path: "{SHARDS.format(split)}"}}' for split in source.rows]
     lines += ["---", f"# {source.title}", "", f"- Licence: {source.licence}", f"- Split: {source.split}"]
     for split, rows in source.rows.items():
         free = Counter(row["label"] < 0 for row in rows)[True]
@@ -305,6 +309,16 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
     lines += [
         f"- Rows shuffled once with seed {seed}",
         f"- Images: {f'shorter side at most {resize} px' if resize else 'the bytes of the original files'}",
+        "- A row: `image`, `captions`, `label` (negative = none), `labels` (all of its own), `bbox` (x, y, width, "
+        "height) or null, `image_id`, `source`",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        f'rows = load_dataset("{UNPUBLISHED}", split="{next(iter(source.rows))}")',
+        "```",
+        "",
+        f"To train on it with the package `t2i_supcon`: `data.name: {UNPUBLISHED}` in a recipe.",
     ]
     lines += [
         "",
@@ -325,6 +339,8 @@ def push_shards(output: Path, repository: str, private: bool | None = None, tag:
         ValueError: a tag that is there already.
     """
     record = _read_record(output / MANIFEST)
-    files = {name: output / name for name in (*record["shards"], "README.md", MANIFEST)}
+    files = {name: output / name for name in (*record["shards"], MANIFEST)}
+    card = (output / "README.md").read_text(encoding="utf-8").replace(UNPUBLISHED, repository)
+    files["README.md"] = card.encode()
     advice = f"the data is whole in {output}, and the same command goes on from there"
     return push_files(files, repository, "dataset", private=private, tag=tag, message="Upload data", advice=advice)

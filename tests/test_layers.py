@@ -33,7 +33,6 @@ ALLOWED = {
         "training",
         "cards",
         "hub",
-        "publishing",
         "losses",
         "metrics",
         "models",

@@ -3,12 +3,11 @@ error for what cannot be judged."""
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import datasets
+import forked
 import numpy as np
 import pytest
 import torch
@@ -98,10 +97,7 @@ def test_two_processes_find_the_same_numbers(folders, tiny_data, tmp_path):
     options = ["--model", model, "--data", tiny_data, "--features", features, "--images", "31", "--batch-size", "4"]
     options = [*map(str, options), "--metrics", "frechet", "kid", "label_accuracy"]
     load_script().main([*options, "--output", str(tmp_path / "one")])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(SCRIPT)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": os.pathsep.join(sys.path)}
-    launched = [*launch, *options, "--output", str(tmp_path / "two")]
-    subprocess.run(launched, check=True, capture_output=True, env=environment)
+    forked.run_together([sys.executable, SCRIPT, *options, "--output", tmp_path / "two"]).check_returncode()
     one, two = (Evaluation.load(tmp_path / name) for name in ("one", "two"))
     assert one.values == pytest.approx(two.values, rel=1e-5)
     assert one.protocol == two.protocol

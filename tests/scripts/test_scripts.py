@@ -1,11 +1,11 @@
 """The scripts as people run them: help, a run from training to a picture, one clear line for each
 mistake."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import yaml
@@ -18,11 +18,14 @@ from t2i_supcon.models import GANS
 ROOT = Path(__file__).parents[2]
 
 
-def run(*command, cwd=ROOT):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, env=environment
-    )
+def run(*command):
+    """A script, started at once."""
+    return forked.run([sys.executable, *command], cwd=ROOT)
+
+
+def run_anew(*command):
+    """The same in a new interpreter, which takes its time to start."""
+    return subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,7 @@ def run(*command, cwd=ROOT):
     [("train", "--"), ("generate", "--"), ("convert_checkpoint", "--"), ("prepare_data", "cub --")],
 )
 def test_help_is_for_newcomers(script, first):
-    result = run(f"scripts/{script}.py", "--help")
+    result = run_anew(f"scripts/{script}.py", "--help")
     assert result.returncode == 0
     assert f"scripts/{script}.py {first}" in result.stdout  # an example to copy
     assert len(result.stdout) > 400
@@ -71,11 +74,13 @@ def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
     )
     for name, recipe in (("encoders", phase1), ("gan", phase2)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe | every))
-    result = run(
+    result = run_anew(
         *launch, "scripts/train.py", "--recipe", tmp_path / "encoders.yaml", "--output-dir", tmp_path / "encoders"
     )
     assert result.returncode == 0, result.stderr
-    result = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan", "steps=2")
+    result = run_anew(
+        "scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan", "steps=2"
+    )
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "gan" / "tensorboard").iterdir())
     assert "2/2" in result.stderr and "rows/s" in result.stderr and "supcon" in result.stderr  # the progress bar

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import TINY, TINY_IMAGE, TINY_TEXT, states_equal
 
@@ -14,6 +15,7 @@ from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 from t2i_supcon.training.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[2]
+SEVERAL = Path(__file__).with_name("several_processes.py")
 EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
 
 
@@ -80,7 +82,13 @@ def assert_same_run(*folders, steps=7):
 
 def launch(folder, *arguments):
     """`several_processes.py` in two of them."""
+    return forked.run_together([sys.executable, SEVERAL, folder, *arguments])
+
+
+def launch_by_torchrun(folder, *arguments):
+    """The same, which takes its time to start."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*torchrun, Path(__file__).with_name("several_processes.py"), folder, *arguments]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [*torchrun, SEVERAL, folder, *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )

@@ -50,6 +50,7 @@ class RandomWalk:
 
     def save_pretrained(self, folder):
         torch.save(self.module.state_dict(), folder / "walk.pt")
+        (folder / "config.json").write_text('{"architectures": ["RandomWalk"]}')
 
     def state_dict(self):
         return {"step": self.step, "module": self.module.state_dict()}

@@ -2,12 +2,11 @@
 trained."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import pytest
 import torch
 from accelerate.utils import DistributedType
@@ -18,8 +17,6 @@ from training.distributed_steps import ENCODER_CASES, GAN_CASES, run_all
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 from t2i_supcon.training.distributed import prepare_network
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory) -> Path:
@@ -27,22 +24,7 @@ def launched(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     write_dataset(folder / "data", [i % 3 for i in range(24)], row_group=7)
     write_dataset(folder / "data", [i % 3 for i in range(100)], "test")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(Path(__file__).parent / "distributed_steps.py"),
-    ]
-    environment = os.environ | {
-        "ACCELERATE_USE_CPU": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=600)
+    done = forked.run_together([sys.executable, Path(__file__).with_name("distributed_steps.py"), folder])
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -18,6 +17,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from conftest import TINY_IMAGE, TINY_TEXT, full_disk, states_equal
+from forked import Forked
 from PIL import Image
 from training.conftest import assert_same_run, encoder_recipe, entries, gan_recipe, launch, newest
 from transformers import AutoModel, AutoTokenizer
@@ -40,8 +40,7 @@ def start(recipe, folder, *options):
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(recipe_values(recipe)))
     command = [sys.executable, "scripts/train.py", "--recipe", path, "--output-dir", folder, *options]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True)
+    return Forked(command, cwd=ROOT, new_session=True)
 
 
 def wait_for_step(process, folder, step):

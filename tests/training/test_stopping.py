@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 from accelerate import Accelerator
-from training.conftest import assert_same_run, launch, newest
+from training.conftest import assert_same_run, launch, launch_by_torchrun, newest
 
 from t2i_supcon.training.stopping import StopSignal
 
@@ -25,7 +25,7 @@ def test_one_ctrl_c_is_noted_and_a_second_one_aborts(capfd):
 
 
 def test_several_processes_stop_at_the_same_step_and_go_on(tmp_path):
-    whole = launch(tmp_path / "whole", "0")
+    whole = launch_by_torchrun(tmp_path / "whole", "0")
     assert whole.returncode == 0, whole.stderr
     stopped = launch(tmp_path / "run", "5")  # the second process alone is signalled, in step 5
     assert stopped.returncode != 0 and "stopped by SIGTERM after step 5 of 9" in stopped.stdout, stopped.stderr

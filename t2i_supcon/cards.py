@@ -30,7 +30,7 @@ class Architecture(NamedTuple):
     arxiv: str
 
 
-ARCHITECTURES = {
+ARCHITECTURES = {  # by `model_type` and by the names that recipes have for it
     "attngan": Architecture("AttnGAN", "1711.10485"),
     "dmgan": Architecture("DM-GAN", "1904.01310"),
     "dfgan": Architecture("DF-GAN", "2008.05865"),
@@ -38,6 +38,7 @@ ARCHITECTURES = {
     "galip": Architecture("GALIP", "2301.12959"),
     "damsm": Architecture("DAMSM encoders", "1711.10485"),
     "clip_pair": Architecture("CLIP encoders", "2103.00020"),
+    "clip": Architecture("CLIP encoders", "2103.00020"),
 }
 GUIDANCES = {
     "supcon": "with supervised contrast (SCL)",
@@ -79,7 +80,7 @@ def model_card(
     draws = str((config.get("architectures") or [""])[0]).endswith("ForTextToImage")
     data = facts.get("data", {})
     samples = [sample for sample in facts.get("samples", ()) if sample["file"] in files]
-    title = f"{architecture.name}{_trained_on(data)}, {_guidance(recipe)}" if recipe else architecture.name
+    title = f"{architecture.name}{_trained_on(data)}, {guidance_of(recipe)}" if recipe else architecture.name
     widget = [{"text": sample["text"], "output": {"url": sample["file"]}} for sample in samples if draws]
     metadata = ModelCardData(
         library_name="t2i_supcon",
@@ -123,7 +124,8 @@ def _trained_on(data: Mapping) -> str:
     return f" trained on {data['title']}" if data.get("title") else f" trained on `{data['name']}`" if data else ""
 
 
-def _guidance(recipe: Mapping) -> str:
+def guidance_of(recipe: Mapping) -> str:
+    """By what a model was trained beside its own losses, in words."""
     added = [text for term, text in GUIDANCES.items() if recipe.get("loss_weights", {}).get(term)]
     return " and ".join(added) or "the baseline without supervised contrast"
 
@@ -239,6 +241,11 @@ def _origins(architecture: Architecture, recipe: Mapping) -> str:
             f"(`positives: {recipe.get('positives')}`), are this project's choices: the paper's abstract and figures "
             "do not give them.",
         ]
+    if recipe.get("loss_weights", {}).get("pixels"):
+        lines.append(
+            "- `pixels`, the mean absolute difference to the real picture, is this project's addition: no paper on "
+            "these GANs has it. Recipes with and without the method have it alike."
+        )
     return "\n".join([*lines, "- No number here was taken from a paper."])
 
 

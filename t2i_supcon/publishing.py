@@ -1,13 +1,16 @@
-"""What runs and preparations left, as repositories of the Hub."""
+"""What runs and preparations left, and the web page, as repositories of the Hub."""
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from .cards import CONFIG, EVALUATION, EVALUATION_GRID, EVALUATION_TABLE
+from huggingface_hub import SpaceCard
+
+from .cards import CARD, CONFIG, EVALUATION, EVALUATION_GRID, EVALUATION_TABLE
 from .conversion.pretrained import load_pretrained, load_tokenizer
 from .data import MANIFEST, push_shards
-from .hub import folder_files, push_model
+from .hub import folder_files, push_files, push_model
 from .models import GANS, CLIPPairModel, DAMSMModel
 from .models.weights import weights_hash
 
@@ -60,3 +63,35 @@ def model_files(folder: Path) -> dict[str, Path]:
         else:
             logger.warning("%s is of other weights than %s and left out: evaluate these", beside / EVALUATION, folder)
     return files
+
+
+def publish_space(
+    folder: Path, repository: str, models: Sequence[str] = (), private: bool | None = None, tag: str | None = None
+) -> str:
+    """Publishes a web page as a Space, complete and in one commit.
+
+    Args:
+        folder: with the page's `app.py` and its card.
+        repository: "user/name"; made where there is none.
+        models: repositories of those that it draws with, which its card will name; none leaves the
+            card as it is.
+        private, tag: see `publish`.
+
+    Returns:
+        The commit's id.
+
+    Raises:
+        ValueError: no page lies there.
+        OSError: the Hub cannot be reached or refuses; see `hub.explain`.
+    """
+    for name in ("app.py", CARD):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} can not be published as a Space: it has no {name}")
+    files: dict[str, Path | bytes] = {
+        name: path for name, path in folder_files(folder).items() if path.parent.name != "__pycache__"
+    }
+    if models:
+        card = SpaceCard.load(folder / CARD)
+        card.data.models = list(models)
+        files[CARD] = str(card).encode()
+    return push_files(files, repository, "space", private=private, tag=tag, space_sdk="gradio")

@@ -8,7 +8,7 @@ import yaml
 from conftest import tiny_config
 from huggingface_hub import ModelCard
 
-from t2i_supcon.cards import ARCHITECTURES, Link, is_made, model_card
+from t2i_supcon.cards import Link, is_made, model_card
 from t2i_supcon.hub import folder_files
 from t2i_supcon.models import GANS
 from t2i_supcon.publishing import publish
@@ -136,7 +136,8 @@ def test_what_is_not_known_is_not_said(folder):
     (folder / "recipe.yaml").write_text(yaml.safe_dump(without))
     text = model_card(folder_files(folder), "me/gan")
     assert "the baseline without supervised contrast" in text and "of that term" not in text
-
-
-def test_every_gan_has_its_name_in_cards():
-    assert {name: gan.name for name, gan in GANS.items()} == {name: ARCHITECTURES[name].name for name in GANS}
+    assert "this project's addition" not in text
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(RECIPE, loss_weights={"d_adv": 1.0, "pixels": 100.0})))
+    assert "- `pixels`, the mean absolute difference to the real picture, is this project's addition" in model_card(
+        folder_files(folder), "me/gan"
+    )

@@ -33,6 +33,7 @@ ALLOWED = {
         "training",
         "cards",
         "hub",
+        "publishing",
         "losses",
         "metrics",
         "models",

@@ -1,5 +1,4 @@
-"""The page of the public API, against the package: every name, its module, the first sentence of
-its documentation."""
+"""The page of the public API, against the package: every name in its module, with a line."""
 
 import importlib
 import inspect
@@ -44,13 +43,12 @@ def test_the_page_has_every_module_and_no_other():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_page_lists_every_public_name_with_its_line(module):
+def test_the_page_lists_every_public_name_with_a_line(module):
     names = sorted(importlib.import_module(module).__all__, key=str.lower)
-    rows = section(module)
-    expected = [row(module, name) for name in names]
-    wrong = [line for line in expected if not any(found == line or found.startswith(line) for found in rows)]
-    assert not wrong, "these lines belong into t2i_supcon/README.md:\n" + "\n".join(wrong)
-    assert [re.match(r"\| `(\w+)` \| \S", line)[1] for line in rows] == names
+    listed = [re.match(r"\| `(\w+)` \| \S.* \|$", line)[1] for line in section(module)]
+    missing = [row(module, name) for name in names if name not in listed]
+    assert not missing, "these lines belong into t2i_supcon/README.md:\n" + "\n".join(missing)
+    assert listed == names
 
 
 def test_the_version_is_semantic_and_the_changelog_begins_with_it():

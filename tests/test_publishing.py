@@ -2,19 +2,26 @@
 
 import importlib
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_config, write_dataset
-from huggingface_hub import snapshot_download
+import yaml
+from conftest import CAPTIONS, encoded, picture, tiny_config
+from huggingface_hub import DatasetCard
 
 from t2i_supcon.cards import MARK
 from t2i_supcon.conversion import load_encoders
+from t2i_supcon.data import Source, load_rows, make_row, prepare
 from t2i_supcon.hub import folder_files
 from t2i_supcon.models import GANS, DAMSMModel, SSAGANForTextToImage, SSAGANGenerator
 from t2i_supcon.models.weights import weights_hash
 from t2i_supcon.pipeline import load_pipeline
-from t2i_supcon.publishing import publish
+from t2i_supcon.publishing import publish, publish_space
+
+SPACE = Path(__file__).parents[1] / "spaces" / "text_to_image"
 
 
 @pytest.fixture
@@ -149,13 +156,62 @@ def test_what_cannot_be_published_is_one_line(hub, tokenizer, tmp_path, script):
     assert not hub.repos
 
 
-def test_prepared_data_is_published_as_a_dataset(hub, tmp_path):
-    data = write_dataset(tmp_path / "data", [0, 1, 2])
-    (data / "README.md").write_text("---\nlicense: other\n---\n")
-    shards = sorted(path.name for path in data.glob("*.parquet"))
-    (data / "manifest.json").write_text(json.dumps({"options": {}, "rows": {"train": 3}, "shards": shards}))
+def source(rows):
+    names = [f"kind {label}" for label in range(3)]
+    made = {
+        split: [
+            make_row(f"{split}{i}.png", [CAPTIONS[i % 4]], [i % 3], i % 3, f"{split}{i}", "drawn") for i in range(n)
+        ]
+        for split, n in rows.items()
+    }
+    return Source("Tiny: shapes", "none at all", "drawn", names, made, lambda file: encoded(picture(int(file[-5]))))
+
+
+def test_prepared_data_is_published_with_its_card_and_loads_by_name(hub, tmp_path):
+    data = tmp_path / "data"
+    prepare(lambda work: source({"train": 6, "test": 4}), data, {}, shard_rows=4)
     (data / "notes.txt").write_text("not published")
     publish(data, "me/data", tag="v1")
-    assert set(published(hub, "me/data", "dataset")) == {*shards, "README.md", "manifest.json"}
-    there = snapshot_download("me/data", repo_type="dataset", revision="v1")
-    assert (data / shards[0]).read_bytes() == open(f"{there}/{shards[0]}", "rb").read()
+    files = published(hub, "me/data", "dataset")
+    assert set(files) == {*(path.name for path in data.glob("*.parquet")), "README.md", "manifest.json"}
+    card = DatasetCard.load("me/data")
+    assert card.data.pretty_name == "Tiny: shapes" and card.data.task_categories == ["text-to-image"]
+    assert card.data.to_dict() == yaml.safe_load(card.content.split("---\n")[1])
+    assert "- Licence: none at all" in card.text and "data.name: me/data" in card.text
+    found = {}
+    exec(re.search(r"```python\n(.*?)```", card.text, re.S)[1], found)
+    assert len(found["rows"]) == 6 and found["rows"][0]["image"].size == (20, 20)
+    for split in ("train", "test"):
+        there, here = load_rows("me/data", split, revision="v1"), load_rows(str(data), split)
+        assert there.features == here.features and there["captions"][:] == here["captions"][:]
+    for name, revision, message in (
+        ("me/none", None, "there is no dataset repository 'me/none'|Dataset 'me/none' doesn't exist on the Hub"),
+        ("me/data", "v9", "'me/data' has no revision 'v9'|v9"),
+    ):
+        with pytest.raises((FileNotFoundError, ValueError), match=message) as error:
+            load_rows(name, "train", revision=revision)
+        assert "\n" not in str(error.value)
+
+
+def test_the_web_page_is_published_as_a_space_that_names_its_models(hub, tmp_path, script):
+    page = tmp_path / "page"
+    shutil.copytree(SPACE, page)
+    (page / "__pycache__").mkdir(exist_ok=True)
+    (page / "__pycache__" / "app.cpython-311.pyc").write_bytes(b"compiled")
+    script([str(page), "me/demo", "--space", "me/a", "me/b@v1", "--tag", "v1"])
+    there = published(hub, "me/demo", "space")
+    own = {path.name: path.read_bytes() for path in SPACE.iterdir() if path.is_file()}
+    assert there.keys() == own.keys() and hub.repos["space", "me/demo"].tags.keys() == {"v1"}
+    assert {name for name in own if there[name] != own[name]} == {"README.md"}
+    heads, texts = zip(*(card["README.md"].decode().split("---\n", 2)[1:] for card in (own, there)))
+    before, after = map(yaml.safe_load, heads)
+    assert after == before | {"models": ["me/a", "me/b@v1"]} and texts[0].strip() == texts[1].strip()
+    assert {"app_file": "app.py", "sdk": "gradio", "python_version": "3.11"}.items() <= after.items()
+    publish_space(page, "me/demo")  # with the embedded models
+    assert published(hub, "me/demo", "space") == own
+
+
+def test_what_is_no_web_page_is_refused(hub, tmp_path):
+    with pytest.raises(ValueError, match="can not be published as a Space: it has no app.py"):
+        publish_space(tmp_path, "me/demo")
+    assert not hub.repos

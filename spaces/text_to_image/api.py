@@ -7,9 +7,7 @@ from typing import Any
 
 import gradio as gr
 from drawing import FREE, MAX_FRAMES, Refused, Request, Studio, animation, checked_prompt, checked_whole
-from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
-from gradio.utils import get_upload_folder
-from PIL import Image
+from served import picture_file, served_file
 
 from t2i_supcon.evaluation.protocol import Evaluation
 
@@ -50,7 +48,7 @@ def add_endpoints(studio: Studio, evaluations: Mapping[str, Evaluation], **event
         """Draws 1 to 9 pictures of a sentence. Returns PNG files, which hold what they were drawn
         from, the seed used and the words that the model left out."""
         request = Request.checked(prompt, count, seed, truncation)
-        pictures = [picture_file(picture) for picture in studio.pictures(model, request)]
+        pictures = [file_data(picture_file(picture)) for picture in studio.pictures(model, request)]
         left_out = [word for word, why in studio.marked_words(model, request.prompt) if why]
         return pictures, request.seed, left_out
 
@@ -60,7 +58,7 @@ def add_endpoints(studio: Studio, evaluations: Mapping[str, Evaluation], **event
         model, by its name, and the seed used."""
         request = Request.checked(prompt, count, seed, truncation)
         sheets = studio.sheets(studio.names, request)
-        return {name: picture_file(sheet) for name, sheet in zip(studio.names, sheets)}, request.seed
+        return {name: file_data(picture_file(sheet)) for name, sheet in zip(studio.names, sheets)}, request.seed
 
     @visible_errors
     def words(prompt: str, model: str = default) -> tuple[list[str], list[str], list[str]]:
@@ -77,7 +75,7 @@ def add_endpoints(studio: Studio, evaluations: Mapping[str, Evaluation], **event
         labels and the seed used; the first is the picture itself."""
         request = Request.checked(prompt, 1, seed, truncation)
         views = studio.word_views(model, request)
-        return [picture_file(view) for view, _ in views], [label for _, label in views], request.seed
+        return [file_data(picture_file(view)) for view, _ in views], [label for _, label in views], request.seed
 
     @visible_errors
     def walk(
@@ -95,7 +93,7 @@ def add_endpoints(studio: Studio, evaluations: Mapping[str, Evaluation], **event
         end = Request.checked(to_prompt, 1, start.seed if to_seed is None else to_seed, truncation)
         number = checked_whole("number of frames", frames, 2, MAX_FRAMES)
         pictures = studio.walk(model, start, end.prompt, end.seed, number)
-        return gif_file(animation(pictures)), start.seed, end.seed
+        return file_data(served_file(animation(pictures), "walk.gif")), start.seed, end.seed
 
     @visible_errors
     def models() -> dict:
@@ -106,14 +104,6 @@ def add_endpoints(studio: Studio, evaluations: Mapping[str, Evaluation], **event
         gr.api(endpoint, api_name=endpoint.__name__, **event)
 
 
-def picture_file(picture: Image.Image) -> dict:
-    """A picture as a file that clients download, with what it says about itself."""
-    return file_data(save_pil_to_cache(picture, get_upload_folder(), name="picture", format="png"))
-
-
-def gif_file(content: bytes) -> dict:
-    return file_data(save_bytes_to_cache(content, "walk.gif", get_upload_folder()))
-
-
 def file_data(path: str) -> dict:
+    """A file that clients download."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}

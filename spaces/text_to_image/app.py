@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
-from api import FAILED, add_endpoints, gif_file
+from api import FAILED, add_endpoints
 from drawing import (
     FREE,
     MAX_FRAMES,
@@ -28,8 +28,10 @@ from drawing import (
     enlarged,
     load_studio,
 )
+from huggingface_hub import SpaceCard
 from PIL import Image
 from scores import evaluations, model_cards, scores_page
+from served import picture_file, served_file
 
 from t2i_supcon import EMBEDDED_MODELS, embedded_model
 from t2i_supcon.figures import image_strip
@@ -70,10 +72,16 @@ LAUNCH = {
 }
 
 
-def model_sources(ids: str) -> dict[str, str]:
-    """Folders or repositories of models by the names that visitors know: those of a list with
-    commas, or else the embedded ones."""
-    several = [name.strip() for name in ids.split(",") if name.strip()] or list(EMBEDDED_MODELS)
+def model_sources(ids: str, card: Path = FOLDER / "README.md") -> dict[str, str]:
+    """Folders or repositories of models by the names that visitors know.
+
+    Args:
+        ids: a list with commas; where it is empty, the models count that the card names, and else
+            the embedded ones.
+        card: of the Space.
+    """
+    several = [name.strip() for name in ids.split(",") if name.strip()]
+    several = several or SpaceCard.load(card).data.models or list(EMBEDDED_MODELS)
     return {
         Path(name).name if Path(name).is_dir() else name: str(embedded_model(name)) if name in EMBEDDED_MODELS else name
         for name in several
@@ -102,6 +110,15 @@ def note(words: list[tuple[str, str | None]], text: str, trouble: bool = False) 
     return f'<p class="{"trouble" if trouble else "fine"}">{marked}{escape(text)}</p>'
 
 
+def view_value(studio: Studio, view: str, request: Request, name: str, beside: str) -> list | tuple:
+    """What one view shows of a request: files, those of words with their labels."""
+    if view == "compare":
+        return tuple(picture_file(sheet) for sheet in studio.sheets([beside, name], request))
+    if view == "words":
+        return [(picture_file(picture), label) for picture, label in studio.word_views(name, request)]
+    return [picture_file(picture) for picture in studio.pictures(name, request)]
+
+
 def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
     """The page of these models, with first pictures drawn.
 
@@ -116,8 +133,11 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
     opening = Request(sentences[0]) if sentences else None  # drawn before anybody comes
 
     @lru_cache(len(EXAMPLES))
-    def tiles(group: str) -> list[tuple[Image.Image, str]]:
-        return [(studio.pictures(name, Request(text, 1))[0], text) for text in groups.get(group, [])]
+    def drawn_examples(group: str) -> list[Image.Image]:
+        return [studio.pictures(name, Request(text, 1))[0] for text in groups.get(group, [])]
+
+    def tiles(group: str) -> list[tuple[str, str]]:
+        return [(picture_file(picture), text) for picture, text in zip(drawn_examples(group), groups.get(group, []))]
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR, 24 * HOUR)) as page:
         view = gr.State("pictures")
@@ -141,7 +161,7 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
         with gr.Tabs(elem_id="views"):
             with gr.Tab("Pictures", id="pictures") as pictures_tab:
                 gallery = gr.Gallery(
-                    opening and studio.pictures(name, opening),
+                    opening and view_value(studio, "pictures", opening, name, other),
                     label="Pictures",
                     show_label=False,
                     format="png",
@@ -156,7 +176,7 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
             with gr.Tab("Compare", id="compare") as compare_tab:
                 sides = gr.Markdown(COMPARE.format(other, name), elem_id="sides")
                 slider = gr.ImageSlider(
-                    opening and tuple(studio.sheets([other, name], opening)),
+                    opening and view_value(studio, "compare", opening, name, other),
                     label="Comparison",
                     show_label=False,
                     format="png",
@@ -168,7 +188,7 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
             with gr.Tab("Words", id="words") as words_tab:
                 gr.Markdown(WORDS)
                 views = gr.Gallery(
-                    opening and studio.word_views(name, opening),
+                    opening and view_value(studio, "words", opening, name, other),
                     label="Where words act",
                     show_label=False,
                     format="png",
@@ -270,16 +290,7 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
                 elem_classes="pixels",
             )
 
-        def drawn(shown: str, request: Request, name: str, beside: str) -> dict:
-            """What one view shows of a request."""
-            if shown == "compare":
-                return {
-                    slider: tuple(studio.sheets([beside, name], request)),
-                    sides: COMPARE.format(beside, name),
-                }
-            if shown == "words":
-                return {views: studio.word_views(name, request)}
-            return {gallery: studio.pictures(name, request)}
+        components = {"pictures": gallery, "compare": slider, "words": views}
 
         def redraw(shown, prompt, name, beside, count, seed_given, truncation) -> dict:
             """Draws the view that is open. What cannot be drawn leaves the pictures that are there
@@ -291,8 +302,10 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
                     outcome[seed] = request.seed
                 words = studio.marked_words(name, request.prompt)
                 begun = time.perf_counter()
-                outcome |= drawn(shown, request, name, beside)
+                outcome[components[shown]] = view_value(studio, shown, request, name, beside)
                 took = time.perf_counter() - begun
+                if shown == "compare":
+                    outcome[sides] = COMPARE.format(beside, name)
                 outcome[status] = note(words, f"Drawn by {name} from seed {request.seed} in {took:.2f} s.")
             except Refused as refusal:
                 outcome[status] = note(words, str(refusal), trouble=True)
@@ -311,7 +324,11 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
                 way = f"From seed {start.seed} to seed {end.seed} by {name}."
                 some = [pictures[round(i * (number - 1) / (STILLS - 1))] for i in range(STILLS)]
                 strip = image_strip([enlarged(picture, 128) for picture in some], gap=6, columns=STILLS // 2)
-                return {moving: gif_file(animation(pictures))["path"], stills: strip, status: note([], way)}
+                return {
+                    moving: served_file(animation(pictures), "walk.gif"),
+                    stills: picture_file(strip),
+                    status: note([], way),
+                }
             except Refused as refusal:
                 return {status: note([], str(refusal), trouble=True)}
             except Exception:

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from t2i_supcon.evaluation.protocol import FILE, Evaluation, check_comparable
 from t2i_supcon.evaluation.tables import higher_is_better
+from t2i_supcon.hub import split_revision
 
 logger = logging.getLogger(__name__)
 REAL = "real pictures"
@@ -20,11 +21,12 @@ NONE_YET = "<p>These models come without an <code>evaluation.json</code>.</p>"
 
 def model_file(source: str, file: str) -> Path | None:
     """A file beside a model's weights, in its folder or on the Hub; None where there is none."""
-    if Path(source).is_dir():
-        path = Path(source) / file
+    repository, revision = split_revision(source)
+    if Path(repository).is_dir():
+        path = Path(repository) / file
         return path if path.is_file() else None
     try:
-        return Path(hf_hub_download(source, file))
+        return Path(hf_hub_download(repository, file, revision=revision))
     except (HfHubHTTPError, OSError) as error:
         logger.info("%s has no %s: %s", source, file, error)
         return None

@@ -161,7 +161,8 @@ def _areas(annotations: list[dict], ids: dict[int, int], where: str) -> dict[int
             raise ValueError(f"{where}: annotation {annotation['id']} has the unknown category {category}")
         if not 0 <= area < MAX_AREA:
             raise ValueError(
-                f"{where}: annotation {annotation['id']} has the area {area}; it must be a number of pixels, 0 or more"
+                f"{where}: annotation {annotation['id']} has the area {area!r:.40}; it must be a number of pixels, 0 "
+                "or more"
             )
         areas[annotation["image_id"]][ids[category]].append(area)
     return areas

@@ -25,6 +25,7 @@ import torch
 from huggingface_hub.errors import HTTPError
 from transformers import PreTrainedTokenizerFast
 
+from ..hub import explain
 from . import emoji
 from .archives import check_file, decode_text, fingerprint
 from .builders import BUILDERS
@@ -99,11 +100,13 @@ def load_rows(
             f"data {name!r}: the download broke off ({_one_line(error)}); give the same command again"
         ) from error
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(f"data {name!r}: {_one_line(error)}; {_remedy(name)}") from error
+        reason = explain(error, name, revision, "dataset") or _one_line(error)
+        raise FileNotFoundError(f"data {name!r}: {reason}; {_remedy(name)}") from error
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         check_shards(files or [str(path) for path in sorted(folder.glob("*.parquet"))])
         _check_texts(folder)
-        raise ValueError(f"data {name!r}, split {split!r}: {_one_line(error.__cause__ or error)}") from error
+        reason = explain(error, name, revision, "dataset") or _one_line(error.__cause__ or error)
+        raise ValueError(f"data {name!r}, split {split!r}: {reason}") from error
     if streaming:
         rows = rows.reshard()
     with reading(f"data {name!r}", files):

@@ -29,6 +29,7 @@ GROUP = 100  # rows of one Parquet row group
 MANIFEST = "manifest.json"
 SHARDS = "{}-?????-of-?????.parquet"  # of one split: `train-*` would take in those of `train-val`
 WORK = ".work"
+UNPUBLISHED = "user/name"  # what the card says in place of the repository's name until there is one
 FOREIGN = "was not made by this preparation; give another --output, or move it away"
 MADE_BY = b"t2i_supcon.prepared"  # in a shard's metadata: the digest of the options that made it
 
@@ -64,8 +65,13 @@ def make_row(
     """Makes a row to be written; captions without any word are left out and counted as `wordless`.
 
     Raises:
-        BrokenRowError: no caption is left.
+        BrokenRowError: no caption is left, or one is no Unicode text.
     """
+    for caption in captions:
+        try:
+            caption.encode()
+        except UnicodeEncodeError as error:  # half a character, as JSON may hold it
+            raise BrokenRowError(f"{file}: the caption {caption[:80]!r} is no Unicode text ({error.reason})") from error
     captions = [caption.strip() for caption in captions if caption.strip()]
     worded = [caption for caption in captions if split_words(caption)]
     if not worded:
@@ -137,6 +143,8 @@ def prepare(
     """
     if shard_rows < 1 or (resize is not None and resize < 1):
         raise ValueError(f"shards of {shard_rows} rows and a shorter side of {resize} px: both need at least 1")
+    if seed < 0:
+        raise ValueError(f"the seed is {seed}; it must be at least 0")
     decisive = {key: value for key, value in options.items() if key not in ("output", "push_to_hub")}
     options = {key: _described(value, output) for key, value in decisive.items() if value is not None}
     digest = hashlib.sha1(json.dumps(options, sort_keys=True).encode()).hexdigest()
@@ -282,12 +290,15 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
     lines = [
         "---",
         "license: other",
+        "license_name: see-the-card",
+        f"pretty_name: {json.dumps(source.title, ensure_ascii=False)}",
         "task_categories: [text-to-image]",
+        "tags: [t2i_supcon]",
         "configs:",
         "- config_name: default",
         "  data_files:",
     ]
-    lines += [f"  - {{split: {split}, path: {SHARDS.format(split)}}}" for split in source.rows]
+    lines += [f'  - {{split: {split}, path: "{SHARDS.format(split)}"}}' for split in source.rows]
     lines += ["---", f"# {source.title}", "", f"- Licence: {source.licence}", f"- Split: {source.split}"]
     for split, rows in source.rows.items():
         free = Counter(row["label"] < 0 for row in rows)[True]
@@ -298,6 +309,16 @@ def _card(source: Source, seed: int, resize: int | None) -> str:
     lines += [
         f"- Rows shuffled once with seed {seed}",
         f"- Images: {f'shorter side at most {resize} px' if resize else 'the bytes of the original files'}",
+        "- A row: `image`, `captions`, `label` (negative = none), `labels` (all of its own), `bbox` (x, y, width, "
+        "height) or null, `image_id`, `source`",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        f'rows = load_dataset("{UNPUBLISHED}", split="{next(iter(source.rows))}")',
+        "```",
+        "",
+        f"To train on it with the package `t2i_supcon`: `data.name: {UNPUBLISHED}` in a recipe.",
     ]
     lines += [
         "",
@@ -318,6 +339,8 @@ def push_shards(output: Path, repository: str, private: bool | None = None, tag:
         ValueError: a tag that is there already.
     """
     record = _read_record(output / MANIFEST)
-    files = {name: output / name for name in (*record["shards"], "README.md", MANIFEST)}
+    files = {name: output / name for name in (*record["shards"], MANIFEST)}
+    card = (output / "README.md").read_text(encoding="utf-8").replace(UNPUBLISHED, repository)
+    files["README.md"] = card.encode()
     advice = f"the data is whole in {output}, and the same command goes on from there"
     return push_files(files, repository, "dataset", private=private, tag=tag, message="Upload data", advice=advice)

@@ -529,7 +529,7 @@ def check_num_images(num_images_per_prompt: int, num_prompts: int) -> int:
     number = whole_number("num_images_per_prompt", num_images_per_prompt)
     if not 1 <= num_prompts * number <= MAX_IMAGES:
         raise ValueError(
-            f"num_images_per_prompt is {_shown(number)}; one call draws from 1 to {MAX_IMAGES:,} "
+            f"num_images_per_prompt is {shown_number(number)}; one call draws from 1 to {MAX_IMAGES:,} "
             f"images, and there are {num_prompts} prompts"
         )
     return number
@@ -560,7 +560,7 @@ def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gen
     """
     number = whole_number("seed", seed)
     if not 0 <= number < 2**64:
-        raise ValueError(f"seed is {_shown(number)}; it must be from 0 to 2^64 - 1")
+        raise ValueError(f"seed is {shown_number(number)}; it must be from 0 to 2^64 - 1")
     return torch.Generator(device).manual_seed(number)
 
 
@@ -572,7 +572,7 @@ def check_count(name: str, value: int) -> int:
     """
     number = whole_number(name, value)
     if not 1 <= number <= MAX_IMAGES:
-        raise ValueError(f"{name} is {_shown(number)}; it must be at least 1 and at most {MAX_IMAGES:,}")
+        raise ValueError(f"{name} is {shown_number(number)}; it must be at least 1 and at most {MAX_IMAGES:,}")
     return number
 
 
@@ -588,7 +588,7 @@ def whole_number(name: str, value: int) -> int:
     raise ValueError(f"{name} is {value!r:.60}; it must be a whole number")
 
 
-def _shown(number: int) -> str:
+def shown_number(number: int) -> str:
     """As messages show a number that may have thousands of digits."""
     return str(number) if abs(number) < 10**20 else f"{'-' if number < 0 else ''}2^{number.bit_length()} or so"
 

@@ -17,6 +17,7 @@ from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionCon
 from transformers import initialization as init
 
 from .base import GANPreTrainedModel, ImageEmbeddings, TextEmbeddings
+from .sizes import check_sizes
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -40,6 +41,7 @@ class CLIPImageConfig(CLIPVisionConfig):
     rescale_twice: bool = False
 
     def validate_architecture(self):
+        check_sizes(self)
         super().validate_architecture()
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size is {self.image_size}; it must be a multiple of patch_size, {self.patch_size}")
@@ -71,6 +73,7 @@ class CLIPPairConfig(PreTrainedConfig):
     image_config: dict | PreTrainedConfig | None = None
 
     def validate_architecture(self):
+        check_sizes(self)
         text, image = self.text_config.projection_dim, self.image_config.projection_dim
         if text != image:
             raise ValueError(

@@ -18,6 +18,7 @@ from transformers import initialization as init
 
 from .base import GANPreTrainedModel, ImageEmbeddings, TextEmbeddings
 from .inception import MIN_SIZE, InceptionTrunk
+from .sizes import check_sizes
 
 
 @strict
@@ -43,6 +44,7 @@ class DAMSMTextConfig(PreTrainedConfig):
     gain: float = 1.0
 
     def validate_architecture(self):
+        check_sizes(self)
         if self.hidden_size % 2:
             raise ValueError(f"hidden_size is {self.hidden_size}; the two LSTM directions share it, so it must be even")
 
@@ -68,6 +70,7 @@ class DAMSMImageConfig(PreTrainedConfig):
     align_corners: bool = False
 
     def validate_architecture(self):
+        check_sizes(self)
         if self.image_size < MIN_SIZE:
             raise ValueError(f"image_size is {self.image_size}; Inception-v3 needs at least {MIN_SIZE}")
         if self.channel_divisor not in (1, 2, 4, 8, 16):
@@ -85,6 +88,7 @@ class DAMSMConfig(PreTrainedConfig):
     image_config: dict | PreTrainedConfig | None = None
 
     def validate_architecture(self):
+        check_sizes(self)
         text, image = self.text_config.hidden_size, self.image_config.hidden_size
         if text != image:
             raise ValueError(

@@ -15,6 +15,7 @@ from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel
 from .blocks import ConstantLinear, GradfixConv2d, GradfixLeakyReLU, UpsampledConv2d, score_pairs
 from .damsm import DAMSMTextConfig
+from .sizes import check_sizes
 
 
 @strict
@@ -39,6 +40,7 @@ class OneStageConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
 
     def validate_architecture(self):
+        check_sizes(self)
         if self.image_size < 8 or self.image_size & (self.image_size - 1):
             raise ValueError(f"image_size is {self.image_size}; it must be a power of two, at least 8")
 

@@ -21,6 +21,7 @@ from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput, Text
 from .blocks import GradfixConv2d, GradfixLeakyReLU, score_pairs
 from .clip import CLIPImageConfig, CLIPImageEncoder, CLIPTextEncoder
 from .fusion import FusionBlock, FusionGeneratorBlock
+from .sizes import check_sizes
 
 BRIDGE_GAIN = 0.1  # of what the transformer adds to the tokens it was given
 
@@ -59,6 +60,7 @@ class GALIPConfig(PreTrainedConfig):
     image_config: dict | PreTrainedConfig | None = None
 
     def validate_architecture(self):
+        check_sizes(self)
         blocks = self.image_config.num_hidden_layers
         if self.image_size < 8:
             raise ValueError(f"image_size is {self.image_size}; it must be at least 8")

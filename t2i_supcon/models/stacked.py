@@ -19,6 +19,7 @@ from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput
 from .blocks import UpsampledConv2d
 from .damsm import DAMSMTextConfig
+from .sizes import check_sizes
 
 
 @strict
@@ -54,8 +55,7 @@ class StackedConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
 
     def validate_architecture(self):
-        if self.num_stages < 1:
-            raise ValueError(f"num_stages is {self.num_stages}; it must be at least 1")
+        check_sizes(self)
         smallest = 8 * 2 ** (self.num_stages - 1)
         if self.image_size < smallest or self.image_size & (self.image_size - 1):
             raise ValueError(

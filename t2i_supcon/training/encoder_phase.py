@@ -31,9 +31,10 @@ from .checkpoint import restore_module
 from .data import evaluation_rows
 from .distributed import pad_captions, prepare_network
 from .guidance import Guidance
+from .memory import build_network
 from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, weighted_sum
 from .phase import StepResult, mean_result
-from .recipe import EncoderRecipe, build_model_config
+from .recipe import EncoderRecipe, architecture, build_model_config, check_architecture
 
 ENCODERS = {"damsm": (DAMSMConfig, DAMSMModel), "clip": (CLIPPairConfig, CLIPPairModel)}
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound of its contrastive loss's scale (arXiv 2103.00020, section 2.5)
@@ -210,6 +211,7 @@ class EncoderPhase:
     def state_dict(self) -> dict:
         return {
             "step": self.step,
+            "architecture": architecture(self.towers.config),
             "model": self.towers.state_dict(),
             "guidance": self.guidance.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -217,6 +219,7 @@ class EncoderPhase:
 
     def load_state_dict(self, state: dict) -> None:
         self._held_out = None
+        check_architecture(self.towers.config, state.get("architecture", {}))
         restore_module(self.towers, state["model"], "model")
         restore_module(self.guidance, state["guidance"], "guidance")
         self.optimizer.load_state_dict(state["optimizer"])
@@ -263,7 +266,8 @@ def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrai
                 f"model_config.text_config.{key} is set by the captions of the data; remove it from the recipe"
             )
     config_class, model_class = ENCODERS[recipe.model]
-    model = model_class(build_model_config(config_class, {**recipe.model_config, "text_config": text_config | decided}))
+    values = {**recipe.model_config, "text_config": text_config | decided}
+    model = build_network(model_class, build_model_config(config_class, values))
     if recipe.inception_weights is not None:
         load_inception_weights(model.image_encoder.trunk, recipe.inception_weights)
     return model, tokenizer

@@ -48,9 +48,10 @@ from .data import evaluation_rows
 from .distributed import gather_all_but_last, next_captions, pad_captions, prepare_network
 from .ema import EMA
 from .guidance import Guidance
+from .memory import build_network
 from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, trained_parameters, weighted_sum
 from .phase import StepResult, mean_result
-from .recipe import GANRecipe, build_model_config
+from .recipe import GANRecipe, architecture, build_model_config, check_architecture
 
 logger = logging.getLogger(__name__)
 NUM_SAMPLES = 12
@@ -226,7 +227,7 @@ class GANPhase:
         data, size = recipe.data, config.image_size
         evaluation = evaluation_rows(recipe, held_out, data.test_split, tokenizer, size, recipe.eval_rows)
         reference = evaluation_rows(recipe, rows, data.train_split, tokenizer, size, len(evaluation))
-        generator, discriminator = gan.generator(config), gan.discriminator(config)
+        generator, discriminator = (build_network(part, config) for part in (gan.generator, gan.discriminator))
         if start is not None:
             take_over(generator, start[0].generator, recipe)
             take_over(discriminator, start[1], recipe)
@@ -562,12 +563,14 @@ class GANPhase:
     def state_dict(self) -> dict:
         return {
             "step": self.step,
+            "architecture": architecture(self.config),
             "modules": {name: module.state_dict() for name, module in self.networks().items()},
             "optimizers": [optimizer.state_dict() for optimizer in (self.g_optimizer, self.d_optimizer)],
             "frozen": self._frozen_hashes,
         }
 
     def load_state_dict(self, state: dict) -> None:
+        check_architecture(self.config, state.get("architecture", {}))
         for name in self.frozen_networks():
             if state["frozen"][name] != self._frozen_hashes[name]:
                 raise ValueError(

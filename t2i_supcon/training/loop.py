@@ -3,6 +3,7 @@
 """
 
 import atexit
+import hashlib
 import math
 import signal
 import time
@@ -250,6 +251,12 @@ class Run:
             self._save_model(self.folder / BEST)
             self.best = [self.step, value]
 
+    def _judge(self) -> list:
+        """What the value of the best model depends on but for the model."""
+        held_out = self.phase.evaluation
+        captions = None if held_out is None else hashlib.sha256(repr(held_out.captions).encode()).hexdigest()
+        return [self.recipe.best_metric, captions, recipe_values(self.recipe).get("evaluation")]
+
     def _save(self) -> None:
         self._check_finite()
         rng, data = gather_object([rng_state(self.accelerator.device)]), gather_object([self.batches.state_dict()])
@@ -266,6 +273,7 @@ class Run:
                 "window": self.window.state(),
                 "reviewed": self.reviewed,
                 "best": self.best,
+                "judged_by": self._judge(),
             }
             save_checkpoint(self.folder / CHECKPOINTS, self.step, state, self.recipe.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -322,6 +330,8 @@ class Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         restore_rng(state["rng"][self.accelerator.process_index], self.accelerator.device)
         self.reviewed, self.best = state["reviewed"], state["best"]
+        if state.get("judged_by", self._judge()) != self._judge():
+            self.best = None  # values of another number, or of other rows, do not compare
         self.window = Window(*state["window"])
         return state["data"][self.accelerator.process_index]
 

@@ -8,6 +8,7 @@ precision to `accelerate launch`.
 import dataclasses
 import math
 import operator
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ..evaluation.measures import MEASURES
+from ..models.sizes import check_sizes
 from .guidance import TERMS as GUIDANCE_TERMS
 from .recipe_files import find_recipe, hint, merge_recipes, read_with_bases, read_yaml, shortened
 
@@ -56,11 +58,11 @@ class CheckedFields:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            type_validator(f.name, value, f.type)
+            _check_type(f"{self.prefix}{f.name}", value, f.type)
             allowed = f.metadata.get("range")
             for one in value if isinstance(value, tuple) else (value,):
                 if allowed is not None and one is not None and one not in allowed:
-                    shown = f"{one:,}" if isinstance(one, int) else one
+                    shown = shortened(f"{one:,}" if isinstance(one, int) else one, 40)
                     none = ", or null for none" if value is not None and "None" in str(f.type) else ""
                     raise ValueError(f"{self.prefix}{f.name} is {shown}; it must be {allowed}{none}")
         self.check_values()
@@ -69,6 +71,13 @@ class CheckedFields:
 
     def check_values(self) -> None:
         """Raises ValueError for values that do not fit together."""
+
+
+def _check_type(name: str, value: object, declared: object) -> None:
+    try:
+        type_validator(name, value, declared)
+    except (TypeError, ValueError) as error:
+        raise ValueError(shortened(error.__cause__ or error, 200)) from error  # the cause names the item of a list
 
 
 @dataclass(frozen=True)
@@ -246,6 +255,7 @@ class Recipe(CheckedFields):
     def check_values(self) -> None:
         if self.init_from is not None and self.model_config:
             raise ValueError("model_config and init_from exclude each other: what is started from brings its own sizes")
+        check_sizes(self.model_config, "model_config.")
         if self.sampling != "independent" and self.batch_size % 2:
             raise ValueError(f"batch_size is {self.batch_size}; pairs need an even number of rows")
         unknown = set(self.loss_weights) - set(self.terms())
@@ -432,8 +442,8 @@ def load_recipe(name: str, folder: Path | None = None, overrides: list[str] | No
 def parse_recipe(values: dict, where: str = "recipe") -> EncoderRecipe | GANRecipe:
     """Makes a recipe of plain values, checking every key and type."""
     phase = values.get("phase")
-    if phase not in PHASES:
-        raise ValueError(f"{where}: phase is {phase!r}; it must be one of {', '.join(PHASES)}")
+    if not isinstance(phase, str) or phase not in PHASES:
+        raise ValueError(f"{where}: phase is {shortened(repr(phase))}; it must be one of {', '.join(PHASES)}")
     try:
         return _build(PHASES[phase], values)
     except (ValueError, TypeError) as error:
@@ -477,9 +487,38 @@ def build_model_config(config_class: type[PreTrainedConfig], values: dict, **dec
         raise ValueError(f"model_config: {error.__cause__ or error}") from error
 
 
-def _check_keys(config_class: type[PreTrainedConfig], values: dict, prefix: str) -> None:
+def architecture(config: PreTrainedConfig, prefix: str = "model_config.") -> dict[str, object]:
+    """All values that decide what a network computes, also those that no tensor's shape tells, by
+    the names that a recipe gives them."""
+    values = {}
+    for name in _own_fields(type(config)):
+        value = getattr(config, name)
+        if isinstance(value, PreTrainedConfig):
+            values |= architecture(value, f"{prefix}{name}.")
+        else:
+            values[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def check_architecture(config: PreTrainedConfig, saved: dict[str, object]) -> None:
+    """Raises ValueError, with the first difference, where a network is not that of a checkpoint."""
+    here = architecture(config)
+    for name, there in saved.items():
+        if here.get(name) != there:
+            raise ValueError(
+                f"the checkpoint does not fit the recipe: {name} was {there} there and is {here.get(name)} here; "
+                "resume with what it was then, or start in another folder"
+            )
+
+
+def _own_fields(config_class: type[PreTrainedConfig]) -> list[str]:
+    """The fields that a config class adds to those of every config."""
     inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)}
-    known = [f.name for f in dataclasses.fields(config_class) if f.name not in inherited]
+    return [f.name for f in dataclasses.fields(config_class) if f.name not in inherited]
+
+
+def _check_keys(config_class: type[PreTrainedConfig], values: dict, prefix: str) -> None:
+    known = _own_fields(config_class)
     for key, value in values.items():
         if key not in known:
             raise ValueError(
@@ -494,7 +533,7 @@ def _build(cls, values: dict, prefix: str = ""):
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            raise ValueError(f"there is no field {prefix + str(key)!r}{hint(key, fields)}")
+            raise ValueError(f"there is no field {shortened(prefix + str(key))!r}{hint(key, fields)}")
     for name, f in fields.items():
         if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"the field {prefix + name!r} is missing")
@@ -510,6 +549,8 @@ def _build(cls, values: dict, prefix: str = ""):
             value = _number(value)
         elif declared == dict[str, float]:
             value = {k: _number(v) for k, v in value.items() if v is not None}  # null removes what a base weighs
+            for k, v in value.items():
+                _check_type(f"{prefix}{key}.{k}", v, float)
         elif key == "model_config":
             value = _without_nulls(value)
         elif declared == tuple[float, float] and isinstance(value, list):
@@ -524,7 +565,7 @@ def _number(value):
     Anything else is left for the type check.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < sys.float_info.max else math.copysign(math.inf, 1 if value > 0 else -1)
     if isinstance(value, str):
         try:
             number = float(value)

@@ -1,12 +1,14 @@
 """The YAML files of recipes: found by name, read strictly, laid over their bases.
 
-YAML is read by the rules of its version 1.2 for integers: `010` and `1:30`, which version 1.1 takes
-for octal and base 60, are no numbers. A key that stands twice is an error.
+YAML is read by the rules of its version 1.2 for numbers: `010` and `1:30`, which version 1.1 takes
+for octal and base 60, are none, and neither is `2026-11-25` a date. A key that stands twice is an
+error.
 """
 
 import difflib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -28,14 +30,29 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+|0o[0-7]+)$")
+FLOAT = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+_OF_VERSION_1_1 = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
 _StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OF_VERSION_1_1]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 _StrictLoader.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
-_StrictLoader.add_constructor(
-    "tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node).replace("_", ""), 0)
-)
+
+
+def _construct_integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    try:
+        return int(text.replace("_", ""), 0)
+    except ValueError as error:  # of more digits than Python reads, or marked as one with !!int
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{shortened(text)} is no integer", node.start_mark
+        ) from error
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 
 
 def find_recipe(name: str, folders: Iterable[Path | None]) -> Path:
@@ -45,8 +62,9 @@ def find_recipe(name: str, folders: Iterable[Path | None]) -> Path:
         FileNotFoundError: there is none; lists the names there are.
     """
     if Path(name).suffix in (".yaml", ".yml"):
-        if Path(name).is_file():
-            return Path(name)
+        with suppress(OSError):  # from a name that is longer than any
+            if Path(name).is_file():
+                return Path(name)
         raise FileNotFoundError(f"there is no recipe file {shortened(name)}")
     known = sorted({path.stem for folder in folders if folder is not None for path in folder.glob("*.yaml")})
     for folder in folders:

@@ -1,6 +1,7 @@
 """Suites: many runs of both phases and their evaluation, one after another, resumable."""
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..evaluation import compare_files
+from ..cards import ARCHITECTURES, Link, guidance_of
+from ..evaluation import Evaluation, compare_files
 from ..evaluation.protocol import FILE
-from .recipe import GANRecipe, load_recipe
+from ..hub import push_model
+from ..publishing import model_files
+from .recipe import GANRecipe, Recipe, load_recipe, recipe_values
 from .recipe_files import find_recipe, read_with_bases, shortened
 
 logger = logging.getLogger(__name__)
@@ -124,6 +128,96 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
             minutes = suite.minutes.get(cell["recipe"])
             gans[folder] = Job(folder, cell["recipe"], own, minutes, (*suite.evaluation, "--seed", str(seed)))
     return list(encoders.values()), list(gans.values())
+
+
+def repository_name(recipe: Recipe, name: str) -> str:
+    """What the repository of a recipe's model is called: `dmgan-coco-scl` with supervised contrast,
+    `dmgan-coco` for the baseline, the recipe's own name for others such as `dmgan-coco-unicl`."""
+    name = re.sub(r"[^\w.-]+", "-", name.removesuffix("-baseline")).strip("-.")
+    return f"{name}-scl" if recipe.loss_weights.get("supcon") else name
+
+
+@dataclass
+class Published:
+    """One repository of a suite.
+
+    Attributes:
+        repository: its name.
+        recipe: of its models.
+        jobs: that are done, by their seed; the smallest is on the main branch, each has a tag.
+    """
+
+    repository: str
+    recipe: Recipe
+    jobs: dict[int, Job] = field(default_factory=dict)
+
+    def described(self, metric: str) -> str:
+        """What a link to it says: the model, how it was trained, and how it was judged."""
+        architecture = ARCHITECTURES.get(self.recipe.model)
+        text = f"{architecture.name if architecture else self.recipe.model}, {guidance_of(recipe_values(self.recipe))}"
+        judged = [Evaluation.load(job.result).values for job in self.jobs.values() if job.evaluation is not None]
+        values = [found[metric] for found in judged if metric in found]
+        return text if not values else f"{text}; {metric} {sum(values) / len(values):.4g}, seeds: {len(values)}"
+
+
+def repositories(suite: Suite, output: Path, recipes: Path, namespace: str) -> list[Published]:
+    """The repositories of what a suite has done so far, those of encoders first.
+
+    Raises:
+        ValueError: two recipes whose repositories would have one name.
+    """
+    found: dict[str, Published] = {}
+    made_by: dict[str, str] = {}
+    for job in (job for jobs in plan(suite, output, recipes) for job in jobs):
+        recipe = load_recipe(job.recipe, recipes, list(job.overrides))
+        cell = job.folder.name.removesuffix(f"-seed{recipe.seed}")
+        name = f"{namespace}/{repository_name(recipe, cell)}"
+        if made_by.setdefault(name, cell) != cell:
+            raise ValueError(f"{cell} and {made_by[name]} would both be published as {name}: rename one of the recipes")
+        if job.result.exists():
+            found.setdefault(name, Published(name, recipe)).jobs[recipe.seed] = job
+    return list(found.values())
+
+
+def publish_suite(
+    suite: Suite, output: Path, recipes: Path, namespace: str, private: bool | None = None
+) -> list[Published]:
+    """Publishes all that a suite has done, with cards that point to each other: one repository a
+    recipe, with a tag `seed-N` for each seed and the smallest one on the main branch.
+
+    Args:
+        output: folder of all runs.
+        recipes: where they lie.
+        namespace: user or organisation.
+        private: of new repositories.
+
+    Raises:
+        ValueError: nothing is done yet, or two recipes would have one repository.
+        OSError: the Hub cannot be reached or refuses; what was published stays, and the same
+            command publishes the rest.
+    """
+    published = repositories(suite, output, recipes, namespace)
+    if not published:
+        raise ValueError(f"{output} holds no finished run of this suite")
+    around = {job.folder / "model": one.repository for one in published for job in one.jobs.values()}
+    for one in published:
+        links = [
+            Link(other.repository, other.described(suite.metric))
+            for other in published
+            if other is not one and _are_related(one.recipe, other.recipe)
+        ]
+        for seed in sorted(one.jobs, reverse=True):
+            job = one.jobs[seed]
+            recipe = load_recipe(job.recipe, recipes, list(job.overrides))
+            encoders = around.get(Path(recipe.encoders)) if isinstance(recipe, GANRecipe) else None
+            options = {"private": private, "tag": f"seed-{seed}", "move_tag": True, "message": f"Seed {seed}"}
+            push_model(model_files(job.folder), one.repository, encoders, links, **options)
+    return published
+
+
+def _are_related(recipe: Recipe, other: Recipe) -> bool:
+    """Whether a card points to the other: the same architecture, or encoders and a GAN."""
+    return recipe.model == other.model or isinstance(recipe, GANRecipe) != isinstance(other, GANRecipe)
 
 
 def describe(jobs: Sequence[Job]) -> str:

@@ -220,6 +220,11 @@ def test_shares_that_leave_a_split_empty_are_refused(tmp_path, share):
         prepare_folder(tmp_path, photo_rows(), "--test-share", share)
 
 
+def test_a_negative_seed_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="error: the seed is -1; it must be at least 0"):
+        prepare_folder(tmp_path, photo_rows(), "--seed", "-1")
+
+
 def test_captions_without_words_are_counted(tmp_path, caplog):
     train, test = prepare_folder(tmp_path, photo_rows(captions=["一只鸟", "...", " ", "a bird"]))
     assert "2 captions are left out" in caplog.text

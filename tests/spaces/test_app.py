@@ -5,15 +5,24 @@ import os
 import re
 import shutil
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from app import model_sources, note
+from conftest import tiny_config
+from drawing import Request, enlarged, load_studio
+from huggingface_hub import snapshot_download
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
+from scores import evaluations, model_cards
+from spaces.conftest import FOLDER
 
 from t2i_supcon import EMBEDDED_MODELS, embedded_model
-from t2i_supcon.pipeline import load_pipeline
+from t2i_supcon.models import GANS
+from t2i_supcon.pipeline import TextToImagePipeline, load_pipeline
+from t2i_supcon.publishing import publish, publish_space
 
 DESKTOP = {"viewport": {"width": 1280, "height": 860}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
@@ -304,6 +313,23 @@ def test_models_are_named_by_ids_or_are_the_embedded_ones(tmp_path):
         "mine": str(tmp_path / "mine"),
         "emoji-scl": embedded["emoji-scl"],
     }
+
+
+def test_a_published_page_draws_with_the_models_that_its_card_names(hub, tokenizer, tmp_path):
+    for seed, name in enumerate(("me/first", "me/second")):
+        torch.manual_seed(seed)
+        model = GANS["ssagan"].composite(tiny_config("ssagan", len(tokenizer)))
+        TextToImagePipeline(model, tokenizer).save_pretrained(tmp_path / name)
+        publish(tmp_path / name, name)
+    publish_space(FOLDER, "me/demo", ["me/first", "me/second"])
+    there = Path(snapshot_download("me/demo", repo_type="space"))
+    sources = model_sources("", there / "README.md")
+    studio = load_studio(sources)
+    assert studio.names == ["me/first", "me/second"]
+    [drawn] = studio.pictures("me/second", Request("a red circle", 1, 3))
+    [expected] = load_pipeline(tmp_path / "me/second")("a red circle", seed=3)
+    assert np.array_equal(np.asarray(drawn), np.asarray(enlarged(expected)))
+    assert model_cards(sources).keys() == {"me/first", "me/second"} and not evaluations(sources)
 
 
 def test_the_line_below_the_sentence_escapes_what_visitors_write():

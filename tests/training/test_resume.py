@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import encoded, picture, write_dataset
+from conftest import TINY_IMAGE, TINY_TEXT, encoded, picture, write_dataset
 from training.conftest import assert_same_run, encoder_recipe, entries, gan_recipe, newest
 
 from t2i_supcon.models import DAMSMModel
@@ -49,6 +49,14 @@ def test_weights_batch_size_and_intervals_take_effect(tiny_data, stopped):
         ({"sampling": "independent"}, "sampling was pairs there and is independent here"),
         ({"image_size": 20}, "image_size was 16 there and is 20 here"),
         ({"positives": "any"}, "positives was label there and is any here"),
+        (
+            {"model_config": {"text_config": TINY_TEXT, "image_config": {**TINY_IMAGE, "align_corners": True}}},
+            "model_config.image_config.align_corners was False there and is True here",
+        ),
+        (
+            {"model_config": {"text_config": {**TINY_TEXT, "embedding_dim": 9}, "image_config": TINY_IMAGE}},
+            "model_config.text_config.embedding_dim was 7 there and is 9 here",
+        ),
     ],
 )
 def test_what_cannot_change_is_refused_by_name(changes, message, tiny_data, stopped):
@@ -56,6 +64,19 @@ def test_what_cannot_change_is_refused_by_name(changes, message, tiny_data, stop
     with pytest.raises(ValueError, match=message):
         train(encoder_recipe(tiny_data, **changes), stopped, resume=True)
     assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == kept
+
+
+def test_the_best_model_is_chosen_anew_where_its_value_means_something_else(tiny_data, tmp_path):
+    train(encoder_recipe(tiny_data, eval_every=1), tmp_path / "run", max_steps=3)
+    before = newest(tmp_path / "run")["best"]
+    assert before[0] <= 3
+    for changes in ({"best_metric": "recall@10"}, {"eval_rows": 50}):
+        run = tmp_path / next(iter(changes))
+        shutil.copytree(tmp_path / "run", run)
+        train(encoder_recipe(tiny_data, eval_every=1, **changes), run, resume=True, max_steps=1)
+        step, value = newest(run)["best"]
+        logged = {entry["step"]: entry for entry in entries(run) if "eval/recall@1" in entry}
+        assert step == 4 and value == logged[4][f"eval/{changes.get('best_metric', 'recall@1')}"]
 
 
 def test_other_data_of_equal_length_is_refused_and_moved_data_is_not(tiny_data, stopped, tmp_path):

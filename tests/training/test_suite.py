@@ -7,12 +7,18 @@ from pathlib import Path
 
 import forked
 import pytest
+import torch
 import yaml
 from conftest import TINY, TINY_IMAGE, TINY_TEXT
+from huggingface_hub import ModelCard
 
 from t2i_supcon.evaluation import Evaluation
+from t2i_supcon.evaluation.protocol import Protocol
+from t2i_supcon.models import DAMSMConfig, DAMSMModel, SSAGANConfig, SSAGANForTextToImage
+from t2i_supcon.models.weights import weights_hash
 from t2i_supcon.training import suite
 from t2i_supcon.training.checkpoint import list_checkpoints
+from t2i_supcon.training.recipe import load_recipe, recipe_values
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 RARELY = {"sample_every": 99, "eval_every": 99, "checkpoint_every": 1, "log_every": 1}
@@ -113,3 +119,69 @@ def test_shipped_suites_plan(name, tmp_path):
     encoders, gans = suite.plan(suite.load_suite(name, SCRIPTS / "suites"), tmp_path, SCRIPTS / "recipes")
     assert len(gans) >= 8 and {job.recipe for job in gans} >= {f"{gan}-{name}" for gan in TINY}
     assert encoders
+
+
+def finished(output, recipes, seeds=(0, 1), tokenizer=None):
+    """What runs of phase 1 and of both GANs leave, without training them."""
+    encoders = DAMSMModel(
+        DAMSMConfig(text_config={**TINY_TEXT, "vocab_size": len(tokenizer)}, image_config=TINY_IMAGE)
+    ).eval()
+    for seed in seeds:
+        for name in ("enc", "plain", "scl"):
+            folder = output / f"{name}-seed{seed}"
+            torch.manual_seed(seed)
+            config = SSAGANConfig(**TINY["ssagan"], text_config=encoders.config.text_config.to_dict())
+            model = encoders if name == "enc" else SSAGANForTextToImage(config).eval()
+            model.save_pretrained(folder / "model")
+            tokenizer.save_pretrained(folder / "model")
+            overrides = [f"seed={seed}"] + (
+                [] if name == "enc" else [f"encoders={output / f'enc-seed{seed}' / 'model'}"]
+            )
+            values = recipe_values(load_recipe(name, recipes, overrides))
+            (folder / "model" / "recipe.yaml").write_text(yaml.safe_dump(values))
+            if name != "enc":
+                protocol = Protocol({"network": "n"}, "emoji", "0", "test", 9, 9, 16, "first", seed, None)
+                found = Evaluation({"frechet": 10.0 + seed}, {}, protocol, {"weights": weights_hash(model)})
+                (folder / "evaluation").mkdir()
+                found.save(folder / "evaluation" / "evaluation.json")
+
+
+def test_a_suite_is_published_as_repositories_whose_cards_point_to_each_other(
+    hub, recipes, tiny_data, tokenizer, tmp_path
+):
+    output = tmp_path / "out"
+    finished(output, recipes, tokenizer=tokenizer)
+    shutil.rmtree(output / "plain-seed1" / "evaluation")  # begun, not finished
+    chosen = cells(tiny_data, tmp_path, seeds=(0, 1))
+    published = suite.publish_suite(chosen, output, recipes, "me", private=True)
+    assert [one.repository for one in published] == ["me/enc-scl", "me/plain", "me/scl-scl"]
+    for name, seeds in (("enc-scl", (0, 1)), ("plain", (0,)), ("scl-scl", (0, 1))):
+        repo = hub.repos["model", f"me/{name}"]
+        assert repo.private and set(repo.tags) == {f"seed-{seed}" for seed in seeds}
+        assert repo.tags["seed-0"] == repo.branches["main"]
+        for seed in seeds:
+            folder = output / f"{name.removesuffix('-scl')}-seed{seed}"
+            assert repo.files(f"seed-{seed}")["model.safetensors"] == (folder / "model/model.safetensors").read_bytes()
+    cards = {name: ModelCard.load(f"me/{name}") for name in ("enc-scl", "plain", "scl-scl")}
+    assert cards["plain"].data.base_model == cards["scl-scl"].data.base_model == "me/enc-scl"
+    for name, card in cards.items():
+        linked = {line.split("]")[0][3:]: line for line in card.text.splitlines() if line.startswith("- [me/")}
+        assert set(linked) == {f"me/{other}" for other in cards} - {f"me/{name}"}
+    assert "SSA-GAN, with supervised contrast (SCL); frechet 10.5, seeds: 2" in cards["plain"].text
+    assert "SSA-GAN, the baseline without supervised contrast; frechet 10, seeds: 1" in cards["scl-scl"].text
+    assert "DAMSM encoders, with supervised contrast (SCL)\n" in cards["plain"].text
+    assert cards["plain"].data.eval_results[0].metric_value == 10.0
+
+
+def test_repositories_of_the_shipped_suites_have_names_of_their_own(tmp_path, recipes, tiny_data):
+    assert suite.repository_name(load_recipe("dmgan-coco", SCRIPTS / "recipes"), "dmgan-coco") == "dmgan-coco-scl"
+    baseline = load_recipe("dmgan-coco-baseline", SCRIPTS / "recipes")
+    assert suite.repository_name(baseline, "dmgan-coco-baseline") == "dmgan-coco"
+    for name in ("emoji", "cub", "coco"):
+        chosen = suite.load_suite(name, SCRIPTS / "suites")
+        assert suite.repositories(chosen, tmp_path, SCRIPTS / "recipes", "me") == []
+        with pytest.raises(ValueError, match="holds no finished run of this suite"):
+            suite.publish_suite(chosen, tmp_path, SCRIPTS / "recipes", "me")
+    (recipes / "plain-baseline.yaml").write_text("base: plain\n")
+    with pytest.raises(ValueError, match="plain-baseline and plain would both be published as me/plain"):
+        suite.repositories(cells(tiny_data, tmp_path, ("plain", "plain-baseline")), tmp_path / "out", recipes, "me")

@@ -103,7 +103,7 @@ def model_card(
         'Liu et al., "A Framework For Image Synthesis Using Supervised Contrastive Learning" '
         f"({PAPER}), into the Hugging Face ecosystem.",
         "<Gallery />" if draws and samples else _pictures(samples),
-        "## Use\n" + (_use_gan(repository, config, prompt) if draws else _use_encoders(repository, config)),
+        "## Use\n" + (_use_gan(repository, config, prompt, encoders) if draws else _use_encoders(repository, config)),
         "## Training\n" + _training(recipe, facts, encoders),
         "## Evaluation\n" + _evaluation(files, evaluation, repository),
         "## From the papers, and chosen here\n" + _origins(architecture, recipe),
@@ -155,7 +155,8 @@ def _pictures(samples: Sequence[Mapping]) -> str:
     return "\n".join(f"![{sample['text']}]({sample['file']})\n*{sample['text']}*\n" for sample in samples[:4])
 
 
-def _use_gan(repository: str, config: Mapping, prompt: str) -> str:
+def _use_gan(repository: str, config: Mapping, prompt: str, encoders: str | None) -> str:
+    around = f"`encoders: {encoders}`" if encoders else "its `encoders`"
     gan = config["architectures"][0].removesuffix("ForTextToImage")
     return f"""```python
 import t2i_supcon
@@ -173,7 +174,9 @@ from t2i_supcon import {gan}Discriminator, {gan}ForTextToImage, {gan}Generator
 model = {gan}ForTextToImage.from_pretrained("{repository}")  # text encoder and generator
 generator = {gan}Generator.from_pretrained("{repository}")
 discriminator = {gan}Discriminator.from_pretrained("{repository}", subfolder="discriminator")
-```"""
+```
+
+A recipe goes on from here with `init_from: {repository}` and {around}."""
 
 
 def _use_encoders(repository: str, config: Mapping) -> str:

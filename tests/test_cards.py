@@ -78,6 +78,7 @@ def test_a_card_says_what_the_files_say(folder):
         "<Gallery />",
         "`me/damsm-emoji-scl`, frozen",
         "`d_adv` 1, `supcon` 0.1",
+        "`init_from: me/ssagan-emoji-scl` and `encoders: me/damsm-emoji-scl`",
         "| steps | 1,200 |",
         "| images seen | 38,400 |",
         "| time | 1.50 h",

@@ -293,7 +293,13 @@ def test_what_a_stopped_run_owed_its_last_step_is_made_up_for(tiny_data, tmp_pat
 @pytest.mark.parametrize(("metric", "better"), [("recall@10", max), ("frechet_encoder", min), (None, None)])
 def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, capsys, metric, better):
     recipe = gan_recipe(
-        tiny_data, phase1 / "model", best_metric=metric, eval_every=1, checkpoint_every=1, generator_learning_rate=0.03
+        tiny_data,
+        phase1 / "model",
+        best_metric=metric,
+        eval_every=1,
+        checkpoint_every=1,
+        generator_learning_rate=0.1,
+        ema_decay=0.3,
     )
     capsys.readouterr()
     train(recipe, tmp_path / "run")

@@ -3,6 +3,7 @@
 # make demo MODEL=galip     the same with another GAN: attngan, dfgan, dmgan, ssagan or galip
 # make test                 runs the whole test suite
 # make package              builds sdist and wheel into dist/, installs the wheel by itself and draws with it
+# make space                opens the web page in an environment of its requirements alone and draws with it
 PYTHON ?= python3.11
 BIN := .venv/bin
 MODEL ?= dmgan
@@ -14,7 +15,7 @@ EMBEDDED := t2i_supcon/embedded/emoji-scl
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	--num_cpu_threads_per_process $(shell nproc)
 
-.PHONY: demo test package clean
+.PHONY: demo test package space clean
 
 demo: .venv/installed
 ifeq ($(filter $(MODEL),$(GANS)),)
@@ -44,6 +45,14 @@ package: .venv/installed
 	cd dist && venv/bin/python ../scripts/generate.py --prompt "a red heart" --output drawn.png
 	cd dist && venv/bin/python -c "import t2i_supcon; assert '/dist/venv/' in t2i_supcon.__file__, t2i_supcon.__file__"
 	rm -rf dist/venv
+
+space: .venv/installed
+	rm -rf build/space
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/space .
+	$(PYTHON) -m venv build/space/venv
+	build/space/venv/bin/pip install --quiet --no-compile --find-links build/space --requirement spaces/text_to_image/requirements.txt
+	$(BIN)/python -m pytest --numprocesses 0 tests/spaces/clean_environment.py
+	rm -rf build/space
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -204,6 +204,13 @@ def test_models_are_compared_by_a_slider(page):
     wait_for(page, lambda: {p.text["prompt"] for p in pictures(page, "#slider")} == {"a red circle"})
     left, right = pictures(page, "#slider")
     assert left.size == right.size and (left.text["model"], right.text["model"]) == ("emoji-baseline", "emoji-scl")
+    handle = page.get_by_role("slider", name="Where the left picture ends")
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#slider img").nth(1)).to_have_css(
+        "clip-path", re.compile(r"inset\(0px 0px 0px 5[45](\.\d+)?%\)"), timeout=PATIENCE
+    )
+    expect(handle).to_have_attribute("aria-valuenow", "55")
     write(page, "a yellow circle")  # the view that is open follows the sentence
     wait_for(page, lambda: {p.text["prompt"] for p in pictures(page, "#slider")} == {"a yellow circle"})
 

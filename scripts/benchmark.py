@@ -15,19 +15,22 @@ results.
 import argparse
 import sys
 
-from benchmarks import BENCHMARKS
-
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME", title="benchmarks")
-    for name, benchmark in BENCHMARKS.items():
-        benchmark.add_arguments(names.add_parser(name, help=benchmark.HELP, description=benchmark.HELP))
-    options = parser.parse_args(arguments)
     try:
+        from benchmarks import BENCHMARKS  # here, where Ctrl-C is one line: it imports torch
+
+        for name, benchmark in BENCHMARKS.items():
+            benchmark.add_arguments(names.add_parser(name, help=benchmark.HELP, description=benchmark.HELP))
+        options = parser.parse_args(arguments)
         BENCHMARKS[options.name].run(options)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder for table and plot")
     options = parser.parse_args(arguments)
 
-    from t2i_supcon.evaluation import compare_files  # after parsing: --help should not wait for torch
-
     try:
+        from t2i_supcon.evaluation import compare_files  # after parsing: --help should not wait for torch
+
         print(compare_files(options.evaluations, options.metric, options.output, options.reported))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

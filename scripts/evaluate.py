@@ -49,13 +49,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--save-images", action="store_true", help="also write each picture drawn, with its prompt")
     options = vars(parser.parse_args(arguments))
 
-    from t2i_supcon.evaluation import run_evaluation, values_table  # after parsing: --help should not wait for torch
-
     try:
+        from t2i_supcon.evaluation import (
+            run_evaluation,
+            values_table,
+        )  # after parsing: --help should not wait for torch
+
         found = run_evaluation(**options)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     print(values_table(found), options["output"], sep="\n\n")
 

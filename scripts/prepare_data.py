@@ -16,22 +16,18 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from t2i_supcon.data import BUILDERS, prepare, push_shards
-
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", title="kinds of data")
-    for name, builder in BUILDERS.items():
-        kind = kinds.add_parser(name, help=builder.HELP, description=builder.HELP)
-        builder.add_arguments(kind)
-        kind.add_argument("--output", type=Path, required=True, help="folder for train-*.parquet and test-*.parquet")
-        kind.add_argument("--seed", type=int, default=0, help="decides the order of the rows (default: 0)")
-        kind.add_argument("--resize", type=int, help="reduce larger images to this shorter side (default: keep them)")
-        kind.add_argument("--shard-rows", type=int, default=1000, help="images in one shard (default: 1000)")
-        kind.add_argument("--push-to-hub", metavar="REPO", help="upload the result to this dataset repository")
-    options = parser.parse_args(arguments)
     try:
+        from t2i_supcon.data import BUILDERS, prepare, push_shards  # here, where Ctrl-C is one line: it imports torch
+
+        for name, builder in BUILDERS.items():
+            kind = kinds.add_parser(name, help=builder.HELP, description=builder.HELP)
+            builder.add_arguments(kind)
+            add_shared_arguments(kind)
+        options = parser.parse_args(arguments)
         read = partial(BUILDERS[options.kind].read, options)
         prepare(read, options.output, vars(options), options.seed, options.resize, options.shard_rows)
         print(options.output)
@@ -39,11 +35,19 @@ def main(arguments: list[str] | None = None) -> None:
             push_shards(options.output, options.push_to_hub)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    try:
-        main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of all kinds of data."""
+    parser.add_argument("--output", type=Path, required=True, help="folder for train-*.parquet and test-*.parquet")
+    parser.add_argument("--seed", type=int, default=0, help="decides the order of the rows (default: 0)")
+    parser.add_argument("--resize", type=int, help="reduce larger images to this shorter side (default: keep them)")
+    parser.add_argument("--shard-rows", type=int, default=1000, help="images in one shard (default: 1000)")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result to this dataset repository")
+
+
+if __name__ == "__main__":
+    main()

@@ -32,11 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     kind.add_argument("--space", nargs="*", metavar="MODEL", help="publish the web page, which draws with these models")
     options = parser.parse_args(arguments)
 
-    from t2i_supcon import publishing  # after parsing: --help should not wait for torch
-    from t2i_supcon.training import suite
-
     to, how = options.repository, (options.private, options.tag)
     try:
+        from t2i_supcon import publishing  # after parsing: --help should not wait for torch
+        from t2i_supcon.training import suite
+
         if options.suite:
             cells = suite.load_suite(options.suite, SCRIPTS / "suites")
             done = suite.publish_suite(cells, options.folder, SCRIPTS / "recipes", to, options.private)
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -25,10 +25,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry-run", action="store_true", help="list the cells, what is done and how long it takes")
     options = parser.parse_args(arguments)
 
-    from t2i_supcon.training import suite  # after parsing: --help should not wait for torch
-
     output = options.output or Path("runs") / Path(options.suite).stem
     try:
+        from t2i_supcon.training import suite  # after parsing: --help should not wait for torch
+
         cells = suite.load_suite(options.suite, SCRIPTS / "suites")
         if options.dry_run:
             encoders, gans = suite.plan(cells, output, SCRIPTS / "recipes")
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     if failed:
         sys.exit(f"error: {len(failed)} cells failed: {', '.join(job.folder.name for job in failed)}")

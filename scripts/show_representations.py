@@ -23,13 +23,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("representations"), help="folder for the results")
     options = parser.parse_args(arguments)
 
-    from t2i_supcon.evaluation import show_representations  # after parsing: --help should not wait for torch
-
     try:
+        from t2i_supcon.evaluation import show_representations  # after parsing: --help should not wait for torch
+
         print(show_representations(**vars(options)))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 

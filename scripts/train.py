@@ -58,17 +58,18 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
 
-    from t2i_supcon.training import load_recipe, train  # after parsing: --help should not wait for torch
-
     folder = options.output_dir or Path("runs") / Path(options.recipe).stem
     tracker = None if options.tracker == "none" else options.tracker
     try:
+        from t2i_supcon.training import load_recipe, train  # after parsing: --help should not wait for torch
+
         recipe = load_recipe(options.recipe, RECIPES, options.overrides)
         how = options.resume, options.dry_run, options.max_steps, tracker, options.mixed_precision
         train(recipe, folder, *how, push_to_hub=options.push_to_hub)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -101,7 +101,7 @@ def load_rows(
         ) from error
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         reason = explain(error, name, revision, "dataset") or _one_line(error)
-        raise FileNotFoundError(f"data {name!r}: {reason}; {_remedy(name)}") from error
+        raise FileNotFoundError(f"data {name!r}: {_missing(name, reason)}") from error
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         check_shards(files or [str(path) for path in sorted(folder.glob("*.parquet"))])
         _check_texts(folder)
@@ -172,15 +172,17 @@ def _is_one_split(folder: Path) -> bool:
     return one_table and any(re.search("train|test|val|dev", name) for name in names)
 
 
-def _remedy(name: str) -> str:
-    """What to do about data that is not there."""
+def _missing(name: str, reason: str) -> str:
+    """What to say about data that is not there, for this reason if it may be on the Hub."""
     kind = Path(name).name
     if kind in BUILDERS:
+        if name == f"data/{kind}":  # where the recipes expect it, whatever the Hub says of such a name
+            reason = "there is no such folder"
         return (
-            f"`python scripts/prepare_data.py {kind} --output {name} ...` prepares it "
+            f"{reason}; `python scripts/prepare_data.py {kind} --output {name} ...` prepares it "
             f"(`prepare_data.py {kind} --help` says what it needs)"
         )
-    return "name the embedded data 'emoji', a folder, or a dataset of the Hub in data.name"
+    return f"{reason}; name the embedded data 'emoji', a folder, or a dataset of the Hub in data.name"
 
 
 def _one_line(error: BaseException) -> str:

@@ -219,8 +219,8 @@ class EncoderPhase:
 
     def load_state_dict(self, state: dict) -> None:
         self._held_out = None
-        check_architecture(self.towers.config, state.get("architecture", {}))
         restore_module(self.towers, state["model"], "model")
+        check_architecture(self.towers.config, state.get("architecture", {}))
         restore_module(self.guidance, state["guidance"], "guidance")
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]

@@ -570,7 +570,6 @@ class GANPhase:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        check_architecture(self.config, state.get("architecture", {}))
         for name in self.frozen_networks():
             if state["frozen"][name] != self._frozen_hashes[name]:
                 raise ValueError(
@@ -581,6 +580,7 @@ class GANPhase:
             if name not in state["modules"]:
                 raise ValueError(f"the checkpoint does not fit the recipe: it holds no {name}")
             restore_module(module, state["modules"][name], name)
+        check_architecture(self.config, state.get("architecture", {}))
         for optimizer, saved in zip((self.g_optimizer, self.d_optimizer), state["optimizers"]):
             optimizer.load_state_dict(saved)
         self.step = state["step"]

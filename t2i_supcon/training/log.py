@@ -63,7 +63,12 @@ class RunLog:
         lines = [
             line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
         ]  # a full disk may cut one
-        entries = [(json.loads(line), line) for line in lines]
+        try:
+            entries = [(json.loads(line), line) for line in lines]
+            if not all(isinstance(entry, dict) and "step" in entry for entry, _ in entries):
+                raise ValueError("a line names no step")
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged ({error}): mend that line, or remove the file") from error
         kept = [
             line
             for entry, line in entries

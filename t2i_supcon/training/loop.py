@@ -306,6 +306,8 @@ class Run:
         if newest is None:
             return None
         state = load_checkpoint(newest)
+        if lacking := [name for name in ("recipe", "step", "phase", "rng", "data") if name not in state]:
+            raise ValueError(f"{newest} is no checkpoint of a run: it lacks {lacking[0]}; start anew in another folder")
         for name, here in fixed_values(self.recipe).items():
             if (there := state["recipe"].get(name)) != here:
                 raise ValueError(

@@ -501,7 +501,8 @@ def architecture(config: PreTrainedConfig, prefix: str = "model_config.") -> dic
 
 
 def check_architecture(config: PreTrainedConfig, saved: dict[str, object]) -> None:
-    """Raises ValueError, with the first difference, where a network is not that of a checkpoint."""
+    """Raises ValueError, with the first difference, where a network computes something else than
+    that of a checkpoint whose tensors fit."""
     here = architecture(config)
     for name, there in saved.items():
         if here.get(name) != there:

@@ -411,8 +411,11 @@ def test_data_that_cannot_be_loaded_says_why_in_a_line(tmp_path, monkeypatch):
             load_rows(str(folder), "train")
         assert "\n" not in str(caught.value)
     command = "`python scripts/prepare_data.py cub --output data/cub ...` prepares it"
-    with pytest.raises(FileNotFoundError, match=re.escape(command)):
+    with pytest.raises(
+        FileNotFoundError, match=f"'data/cub': there is no such folder; {re.escape(command)}"
+    ) as missing:
         load_rows("data/cub", "train")
+    assert "Hub" not in str(missing.value)
 
 
 def test_a_download_that_breaks_off_is_a_line(tmp_path, tokenizer, monkeypatch):

@@ -39,6 +39,38 @@ def test_help_is_for_newcomers(script, first):
     assert len(result.stdout) > 400
 
 
+INTERRUPTED = """
+import runpy, sys
+
+class CtrlC:
+    def find_spec(self, name, *rest):
+        if name.split(".")[0] in ("t2i_supcon", "torch"):
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+sys.argv = sys.argv[1:]
+sys.path[0] = "scripts"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+ARGUMENTS = {  # enough to get beyond the parser
+    "compare": ["x"],
+    "convert_checkpoint": ["--arch", "damsm", "--output", "x"],
+    "evaluate": ["--model", "x", "--output", "y"],
+    "export": ["x"],
+    "push_to_hub": ["x", "me/y"],
+    "run_suite": ["--suite", "emoji"],
+    "show_representations": ["--encoders", "x"],
+    "train": ["--recipe", "x"],
+}
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
+def test_ctrl_c_while_a_script_starts_is_one_line(script):
+    result = run("-c", INTERRUPTED, f"scripts/{script}.py", *ARGUMENTS.get(script, ()))
+    assert result.returncode == 130 and result.stdout == ""
+    assert result.stderr.splitlines() in (["interrupted"], ["interrupted; the same command goes on"])
+
+
 def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
     every = {"log_every": 1, "sample_every": 9, "eval_every": 9, "checkpoint_every": 9}
     phase1 = {

@@ -11,7 +11,7 @@ from training.conftest import assert_same_run, encoder_recipe, entries, gan_reci
 
 from t2i_supcon.models import DAMSMModel
 from t2i_supcon.training import EncoderPhase, train
-from t2i_supcon.training.checkpoint import list_checkpoints
+from t2i_supcon.training.checkpoint import FORMAT, list_checkpoints
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_weights_batch_size_and_intervals_take_effect(tiny_data, stopped):
         ),
         (
             {"model_config": {"text_config": {**TINY_TEXT, "embedding_dim": 9}, "image_config": TINY_IMAGE}},
-            "model_config.text_config.embedding_dim was 7 there and is 9 here",
+            r"model.text_encoder.embedding.weight has shape \(\d+, 7\) there and \(\d+, 9\) here",
         ),
     ],
 )
@@ -64,6 +64,23 @@ def test_what_cannot_change_is_refused_by_name(changes, message, tiny_data, stop
     with pytest.raises(ValueError, match=message):
         train(encoder_recipe(tiny_data, **changes), stopped, resume=True)
     assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == kept
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("metrics.jsonl", b"{half\n", "metrics.jsonl is damaged .*: mend that line, or remove the file"),
+        ("metrics.jsonl", b"[1]\n", "metrics.jsonl is damaged .a line names no step.: mend"),
+        ("checkpoints/step-00000003/state.pt", None, "step-00000003 is no checkpoint of a run: it lacks recipe"),
+    ],
+)
+def test_foreign_files_of_a_run_are_named(file, content, message, tiny_data, stopped):
+    if content is None:
+        torch.save({"format": FORMAT, "weights": torch.ones(2)}, stopped / file)
+    else:
+        (stopped / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        train(encoder_recipe(tiny_data), stopped, resume=True)
 
 
 def test_the_best_model_is_chosen_anew_where_its_value_means_something_else(tiny_data, tmp_path):

@@ -66,7 +66,7 @@ ARGUMENTS = {  # enough to get beyond the parser
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
 def test_ctrl_c_while_a_script_starts_is_one_line(script):
-    result = run("-c", INTERRUPTED, f"scripts/{script}.py", *ARGUMENTS.get(script, ()))
+    result = run_anew("-c", INTERRUPTED, f"scripts/{script}.py", *ARGUMENTS.get(script, ()))
     assert result.returncode == 130 and result.stdout == ""
     assert result.stderr.splitlines() in (["interrupted"], ["interrupted; the same command goes on"])
 

@@ -49,8 +49,9 @@ package: .venv/installed
 space: .venv/installed
 	rm -rf build/space
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/space .
-	$(PYTHON) -m venv build/space/venv
-	build/space/venv/bin/pip install --quiet --no-compile --find-links build/space --requirement spaces/text_to_image/requirements.txt
+	$(PYTHON) -m venv --without-pip build/space/venv
+	$(BIN)/pip --python build/space/venv/bin/python install --quiet --no-compile --find-links build/space \
+		--requirement spaces/text_to_image/requirements.txt
 	$(BIN)/python -m pytest --numprocesses 0 tests/spaces/clean_environment.py
 	rm -rf build/space
 

@@ -34,7 +34,7 @@ class Server:
             self.process = subprocess.Popen(
                 [python, app], env={**os.environ, **variables, **environment}, cwd=folder, stdout=log, stderr=log
             )
-        for _ in range(1200):
+        for _ in range(3000):
             try:
                 urllib.request.urlopen(self.url, timeout=60).close()
                 return

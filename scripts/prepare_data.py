@@ -26,7 +26,15 @@ def main(arguments: list[str] | None = None) -> None:
         for name, builder in BUILDERS.items():
             kind = kinds.add_parser(name, help=builder.HELP, description=builder.HELP)
             builder.add_arguments(kind)
-            add_shared_arguments(kind)
+            kind.add_argument(
+                "--output", type=Path, required=True, help="folder for train-*.parquet and test-*.parquet"
+            )
+            kind.add_argument("--seed", type=int, default=0, help="decides the order of the rows (default: 0)")
+            kind.add_argument(
+                "--resize", type=int, help="reduce larger images to this shorter side (default: keep them)"
+            )
+            kind.add_argument("--shard-rows", type=int, default=1000, help="images in one shard (default: 1000)")
+            kind.add_argument("--push-to-hub", metavar="REPO", help="upload the result to this dataset repository")
         options = parser.parse_args(arguments)
         read = partial(BUILDERS[options.kind].read, options)
         prepare(read, options.output, vars(options), options.seed, options.resize, options.shard_rows)
@@ -38,15 +46,6 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
-
-
-def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of all kinds of data."""
-    parser.add_argument("--output", type=Path, required=True, help="folder for train-*.parquet and test-*.parquet")
-    parser.add_argument("--seed", type=int, default=0, help="decides the order of the rows (default: 0)")
-    parser.add_argument("--resize", type=int, help="reduce larger images to this shorter side (default: keep them)")
-    parser.add_argument("--shard-rows", type=int, default=1000, help="images in one shard (default: 1000)")
-    parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result to this dataset repository")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "spaces" / "text_to_image"
+PATIENCE = 300  # seconds, for a machine with much else to do
 sys.path.insert(0, str(FOLDER))  # its files import each other as the app does
 
 
@@ -34,9 +35,9 @@ class Server:
             self.process = subprocess.Popen(
                 [python, app], env={**os.environ, **variables, **environment}, cwd=folder, stdout=log, stderr=log
             )
-        for _ in range(3000):
+        for _ in range(10 * PATIENCE):
             try:
-                urllib.request.urlopen(self.url, timeout=60).close()
+                urllib.request.urlopen(self.url, timeout=PATIENCE).close()
                 return
             except OSError:
                 if self.process.poll() is not None:

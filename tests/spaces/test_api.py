@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gradio_client import Client
 from PIL import Image
-from spaces.conftest import FOLDER
+from spaces.conftest import FOLDER, PATIENCE
 
 from t2i_supcon import EMBEDDED_MODELS, embedded_model
 from t2i_supcon.pipeline import load_pipeline
@@ -21,7 +21,8 @@ ENDPOINTS = {"/draw", "/compare", "/words", "/word_views", "/walk", "/models"}
 
 @pytest.fixture(scope="module")
 def client(server, tmp_path_factory):
-    return Client(server.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+    folder = tmp_path_factory.mktemp("downloads")
+    return Client(server.url, verbose=False, download_files=folder, httpx_kwargs={"timeout": PATIENCE})
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def answer(server, path, data=None, headers=None):
     """Status and body of one request, as it is sent."""
     request = urllib.request.Request(server.url + path, data=data, headers=headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()

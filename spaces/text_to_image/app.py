@@ -41,6 +41,7 @@ FOLDER = Path(__file__).parent
 EXAMPLES = json.loads((FOLDER / "examples.json").read_text(encoding="utf-8"))  # sentences by group and label
 FRAMES, STILLS = 16, 8  # pictures of a walk, and how many of them stand side by side
 QUEUE = 24  # requests that wait; others are told that the page is busy
+VISITS = 100  # of which the open view is remembered; each costs some 130 kB of memory
 ONE_BY_ONE = {"concurrency_id": "drawing", "concurrency_limit": 1}
 PRIVATE = {**ONE_BY_ONE, "api_visibility": "private"}
 HOUR = 3600  # seconds
@@ -65,6 +66,7 @@ LAUNCH = {
     "css": (FOLDER / "style.css").read_text(encoding="utf-8"),
     "js": (FOLDER / "page.js").read_text(encoding="utf-8"),
     "max_file_size": 1,  # byte: nothing here takes files
+    "state_session_capacity": VISITS,
     "show_error": False,
     "footer_links": ["settings"],
     "run_history": False,

@@ -25,8 +25,9 @@ def save_model(name, tokenizer, folder):
     config = build_model_config(gan.config, TINY[name], text_config=tiny_text(name, len(tokenizer)))
     model = gan.composite(config)
     with torch.no_grad():
+        scale = 0.2 if name == "ssagan" else 0.05  # its mask and its sentence both start at nothing
         for parameter in model.parameters():  # leaves the point where all prompts look alike
-            parameter.add_(0.05 * torch.randn_like(parameter))
+            parameter.add_(scale * torch.randn_like(parameter))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

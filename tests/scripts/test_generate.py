@@ -51,7 +51,10 @@ MISTAKES = {
     "no prompt": ((), "give --prompt or --prompts-file"),
     "no picture": (("--prompt", "a star", "--images-per-prompt", 0), "num_images_per_prompt is 0; it must be at least"),
     "a negative number of pictures": (("--prompt", "a star", "--images-per-prompt", -1), "num_images_per_prompt is -1"),
-    "pictures beyond number": (("--prompt", "a star", "--images-per-prompt", 10**12), "1000000000000 images are more"),
+    "pictures beyond number": (
+        ("--prompt", "a star", "--images-per-prompt", 10**12),
+        "is 1000000000000; it must be at least 1",
+    ),
     "a negative seed": (("--prompt", "a star", "--seed", -5), "seed is -5; it must be from 0 to 2^64 - 1"),
     "a huge seed": (("--prompt", "a star", "--seed", 10**30), "seed is 2^100 or so; it must be from 0"),
     "truncation to nothing": (("--prompt", "a star", "--truncation", 0), "truncation is 0.0; it must be a positive"),

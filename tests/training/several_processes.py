@@ -22,6 +22,8 @@ from t2i_supcon.training.recipe import parse_recipe
 class RandomWalk:
     """All processes move one weight by the mean of what each draws."""
 
+    evaluation = None
+
     def __init__(self, accelerator, signalled_at):
         self.accelerator = accelerator
         self.signalled_at = signalled_at

@@ -25,6 +25,7 @@ WEIGHTS = {
     "dmgan": {"d_adv": 1, "g_adv": 1, "g_kl": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1},
     "ssagan": {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1},
     "galip": {"d_adv": 1, "d_magp": 1, "g_adv": 1, "clip_sim": 4, "supcon": 0.1},
+    "dfgan": {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1},
 }
 STILL = {"generator_learning_rate": 0.0, "discriminator_learning_rate": 0.0}
 

@@ -43,7 +43,7 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_left_alone(tmp_path, cub, mo
             raise KeyboardInterrupt
         return original(row, data, resize)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
         patch.setattr(shards, "_with_image", die)
         prepare_cub(tmp_path, cub)
     out = tmp_path / "cub"

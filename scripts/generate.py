@@ -44,25 +44,22 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     try:
+        from t2i_supcon import gallery  # after parsing: it imports torch
         from t2i_supcon.embedded import embedded_model
-        from t2i_supcon.gallery import (
-            make_room,
-            read_prompts,
-            save_gallery,
-            save_side_by_side,
-        )  # after parsing: they import torch
         from t2i_supcon.pipeline import load_pipeline
 
-        prompts = options.prompt + (read_prompts(options.prompts_file) if options.prompts_file else [])
+        prompts = options.prompt + (gallery.read_prompts(options.prompts_file) if options.prompts_file else [])
         if not prompts:
             raise ValueError("nothing to draw: give --prompt or --prompts-file")
-        make_room(options.output)
+        if options.attention and len(options.model or ()) > 1:
+            raise ValueError("--attention shows what one model does; give --model once")
+        gallery.make_room(options.output)
         draws = [load_pipeline(name, options.device, options.dtype) for name in options.model or [embedded_model()]]
         asked = (prompts, options.output, options.images_per_prompt, options.seed, options.truncation)
         if len(draws) > 1:
-            print(save_side_by_side(draws, *asked))
+            print(gallery.save_side_by_side(draws, *asked))
             return
-        together, single = save_gallery(draws[0], *asked, options.attention)
+        together, single = gallery.save_gallery(draws[0], *asked, options.attention)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

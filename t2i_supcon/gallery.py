@@ -127,7 +127,7 @@ def save_side_by_side(
     Raises:
         ValueError: as `save_gallery`; nothing is saved then.
     """
-    prompts = _checked(draws, prompts, grid, num_images_per_prompt * len(draws))
+    prompts = _checked(draws, prompts, grid, num_images_per_prompt)
     noise = {"seed": seed, "truncation": truncation}
     columns = []
     for draw in draws:
@@ -154,10 +154,11 @@ def _checked(
     if not prompts:
         raise ValueError("nothing to draw: give at least one prompt")
     num_images_per_prompt = check_count("num_images_per_prompt", num_images_per_prompt)
-    if len(prompts) * num_images_per_prompt > MAX_IMAGES:
+    if len(prompts) * num_images_per_prompt * len(draws) > MAX_IMAGES:
+        models = f" x {len(draws)} models" if len(draws) > 1 else ""
         raise ValueError(
-            f"{len(prompts)} prompts x {num_images_per_prompt} images are more than the {MAX_IMAGES:,} of one grid; "
-            "draw them in several runs"
+            f"{len(prompts)} prompts x {num_images_per_prompt} images{models} are more than the {MAX_IMAGES:,} of one "
+            "grid; draw them in several runs"
         )
     for draw in draws:
         draw.preprocess(prompts)  # finds a prompt without a known word

@@ -142,4 +142,8 @@ def test_models_draw_the_same_prompts_side_by_side(draw, tokenizer, tmp_path):
 def test_models_side_by_side_are_checked_before_any_draws(draw, tmp_path):
     with pytest.raises(ValueError, match="no word of the prompt 'zebra'"):
         save_side_by_side([draw, draw], ["a red star", "zebra"], tmp_path / "out.png")
+    with pytest.raises(ValueError, match="num_images_per_prompt is -1;"):
+        save_side_by_side([draw, draw], PROMPTS, tmp_path / "out.png", -1)
+    with pytest.raises(ValueError, match="10 prompts x 600 images x 2 models are more than the 10,000"):
+        save_side_by_side([draw, draw], PROMPTS * 5, tmp_path / "out.png", 600)
     assert not (tmp_path / "out.png").exists()

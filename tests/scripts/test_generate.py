@@ -57,6 +57,7 @@ MISTAKES = {
     ),
     "a negative seed": (("--prompt", "a star", "--seed", -5), "seed is -5; it must be from 0 to 2^64 - 1"),
     "a huge seed": (("--prompt", "a star", "--seed", 10**30), "seed is 2^100 or so; it must be from 0"),
+    "attention of two": (("--prompt", "a star", "--attention", "--model", "other"), "give --model once"),
     "truncation to nothing": (("--prompt", "a star", "--truncation", 0), "truncation is 0.0; it must be a positive"),
     "truncation that is no number": (("--prompt", "a star", "--truncation", "nan"), "truncation is nan"),
     "an unknown word": (("--prompt", "zebra" * 10**4), "no word of the prompt 'zebrazebra"),

@@ -11,8 +11,12 @@ The full set has nine vendors' drawings, from the icon sets of iconify and the n
 sub-groups of emojibase, all npm packages:
 
     npm install --ignore-scripts --prefix DIR emojibase-data@17.0.0
-    @iconify-json/{noto,noto-v1,twemoji,openmoji,fluent-emoji} npm install --ignore-scripts --prefix
-    DIR @iconify-json/{fluent-emoji-flat,emojione,emojione-v1,fxemoji}
+
+    npm install --ignore-scripts --prefix DIR @iconify-json/{noto,noto-v1,twemoji,openmoji}
+
+    npm install --ignore-scripts --prefix DIR @iconify-json/{fluent-emoji,fluent-emoji-flat}
+
+    npm install --ignore-scripts --prefix DIR @iconify-json/{emojione,emojione-v1,fxemoji}
 
 Captions are templates filled with CLDR names and keywords, the style of the vendor and colours
 measured in the pixels.

@@ -253,9 +253,9 @@ class TextToImageModel(GANPreTrainedModel):
         With `noise` and, for a generator with conditioning augmentation, `conditioning_noise`
         given, this is a function of its arguments. With `generator` given instead, an image depends
         on its prompt, the generator's state and its number among the prompt's images, but neither
-        on how many images are drawn nor on the other prompts. CPUs compute the rows one by one, so
-        that this holds to the last bit; other devices compute batches, whose size may change the
-        rounding.
+        on how many images are drawn nor on the other prompts, but for rounding. CPUs compute the
+        rows one by one: only padding beside a longer caption may change the rounding. Other devices
+        compute batches, whose size may change it, too.
 
         Args:
             input_ids: (B, T) token ids.

@@ -42,6 +42,9 @@ EXAMPLES = json.loads((FOLDER / "examples.json").read_text(encoding="utf-8"))  #
 FRAMES, STILLS = 16, 8  # pictures of a walk, and how many of them stand side by side
 QUEUE = 24  # requests that wait; others are told that the page is busy
 VISITS = 100  # of which the open view is remembered; each costs some 130 kB of memory
+PIXELS = {"show_label": False, "interactive": False, "elem_classes": "pixels"}  # of all that shows pictures
+SAVED = {**PIXELS, "buttons": ["download", "fullscreen"]}
+GALLERY = {"format": "png", "height": "auto", "object_fit": "contain"}
 ONE_BY_ONE = {"concurrency_id": "drawing", "concurrency_limit": 1}
 PRIVATE = {**ONE_BY_ONE, "api_visibility": "private"}
 HOUR = 3600  # seconds
@@ -165,42 +168,30 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
                 gallery = gr.Gallery(
                     opening and view_value(studio, "pictures", opening, name, other),
                     label="Pictures",
-                    show_label=False,
-                    format="png",
                     columns=4,
-                    height="auto",
-                    object_fit="contain",
-                    interactive=False,
-                    buttons=["download", "fullscreen"],
                     elem_id="gallery",
-                    elem_classes="pixels",
+                    **SAVED,
+                    **GALLERY,
                 )
             with gr.Tab("Compare", id="compare") as compare_tab:
                 sides = gr.Markdown(COMPARE.format(other, name), elem_id="sides")
                 slider = gr.ImageSlider(
                     opening and view_value(studio, "compare", opening, name, other),
                     label="Comparison",
-                    show_label=False,
                     format="png",
-                    interactive=False,
                     buttons=["fullscreen"],
                     elem_id="slider",
-                    elem_classes="pixels",
+                    **PIXELS,
                 )
             with gr.Tab("Words", id="words") as words_tab:
                 gr.Markdown(WORDS)
                 views = gr.Gallery(
                     opening and view_value(studio, "words", opening, name, other),
                     label="Where words act",
-                    show_label=False,
-                    format="png",
                     columns=5,
-                    height="auto",
-                    object_fit="contain",
-                    interactive=False,
-                    buttons=["download", "fullscreen"],
                     elem_id="word-views",
-                    elem_classes="pixels",
+                    **SAVED,
+                    **GALLERY,
                 )
             with gr.Tab("Walk", id="walk"):
                 gr.Markdown(WALK)
@@ -220,25 +211,19 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
                 with gr.Row():
                     moving = gr.Image(
                         label="Walk",
-                        show_label=False,
                         format="gif",
                         type="filepath",
-                        interactive=False,
-                        buttons=["download", "fullscreen"],
                         alt_text="An animation from one picture to the other and back",
                         elem_id="moving",
-                        elem_classes="pixels",
+                        **SAVED,
                         scale=1,
                     )
                     stills = gr.Image(
                         label="Stills",
-                        show_label=False,
                         format="png",
-                        interactive=False,
-                        buttons=["download", "fullscreen"],
                         alt_text="Pictures on the way, side by side",
                         elem_id="stills",
-                        elem_classes="pixels",
+                        **SAVED,
                         scale=2,
                     )
             with gr.Tab("Scores", id="scores"):

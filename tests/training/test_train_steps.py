@@ -60,6 +60,29 @@ def is_parameter(key):
     return "running_" not in key and "num_batches" not in key
 
 
+def outputs_of_step(golden, step):
+    """What the original code computed in one step, by name."""
+    start = f"step{step}."
+    return {key.removeprefix(start): value for key, value in golden.outputs.items() if key.startswith(start)}
+
+
+def assert_gradients_of_the_generator(generator, golden, expected, arch):
+    """By their norms, in the order of the authors' parameters."""
+    grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", arch=arch))
+    assert_close(grads[:, 1], expected[:, 1], rtol=1e-4, atol=1e-4 * float(expected[:, 1].max()))
+
+
+def assert_weights_after_training(generator, discriminator, golden, arch):
+    """By their norms; the authors' discriminator is a network and a head, netD and netC."""
+    for model, prefix, part, names in (
+        (generator, "G", "generator", ""),
+        (discriminator, "D", "discriminator", "netD."),
+        (discriminator, "C", "discriminator", "netC."),
+    ):
+        after = stats(original_order(model, golden, f"{prefix}/", part, arch=arch, key_prefix=names))
+        assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-4, atol=1e-5)
+
+
 def test_two_steps_of_ssagan_equal_the_original():
     golden = Golden("ssagan_train_steps")
     generator = load_original("ssagan", "generator", golden.part("G/"))
@@ -143,11 +166,7 @@ def test_two_steps_of_galip_equal_the_original():
     torch.manual_seed(77)
     for step in (0, 1):
         terms = {name: float(term) for name, term in phase.train_step(batch).terms.items()}
-        expected = {
-            key.removeprefix(f"step{step}."): value
-            for key, value in golden.outputs.items()
-            if key.startswith(f"step{step}.")
-        }
+        expected = outputs_of_step(golden, step)
         assert terms["d_magp"] == pytest.approx(float(expected["errD_MAGP"]), rel=1e-4)
         assert terms["d_adv"] + terms["d_magp"] == pytest.approx(float(expected["errD"]), rel=1e-4)
         hinge = float(expected["errD_real"] + (expected["errD_fake"] + expected["errD_mis"]) / 2)
@@ -155,21 +174,9 @@ def test_two_steps_of_galip_equal_the_original():
         assert terms["clip_sim"] == pytest.approx(-float(expected["text_img_sim"]), rel=1e-4)
         assert terms["g_adv"] + 4 * terms["clip_sim"] == pytest.approx(float(expected["errG"]), rel=1e-4)
         if step == 0:
-            grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", arch="galip"))
-            assert_close(
-                grads[:, 1],
-                expected["G_grad_stats"][:, 1],
-                rtol=1e-4,
-                atol=1e-4 * float(expected["G_grad_stats"][:, 1].max()),
-            )
+            assert_gradients_of_the_generator(generator, golden, expected["G_grad_stats"], "galip")
 
-    for model, prefix, part, names in (
-        (generator, "G", "generator", ""),
-        (discriminator, "D", "discriminator", "netD."),
-        (discriminator, "C", "discriminator", "netC."),
-    ):
-        after = stats(original_order(model, golden, f"{prefix}/", part, arch="galip", key_prefix=names))
-        assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-4, atol=1e-5)
+    assert_weights_after_training(generator, discriminator, golden, "galip")
     assert all(torch.equal(value, frozen[key]) for key, value in generator.vision.state_dict().items())
     assert all(parameter.grad is None for module in (generator.vision, clip) for parameter in module.parameters())
 
@@ -203,28 +210,12 @@ def test_two_steps_of_dfgan_equal_the_original(monkeypatch):
     )
     for step in (0, 1):
         terms = {name: float(term) for name, term in phase.train_step(batch).terms.items()}
-        expected = {
-            key.removeprefix(f"step{step}."): value
-            for key, value in golden.outputs.items()
-            if key.startswith(f"step{step}.")
-        }
+        expected = outputs_of_step(golden, step)
         hinge = float(expected["errD_real"] + (expected["errD_fake"] + expected["errD_mis"]) / 2)
         assert terms["d_adv"] == pytest.approx(hinge, rel=1e-4)
         assert terms["d_magp"] == pytest.approx(float(expected["errD_MAGP"]), rel=1e-3)
         assert terms["d_adv"] + terms["d_magp"] == pytest.approx(float(expected["errD"]), rel=1e-4)
         assert terms["g_adv"] == pytest.approx(float(expected["errG"]), rel=1e-4)
         if step == 0:
-            grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", arch="dfgan"))
-            assert_close(
-                grads[:, 1],
-                expected["G_grad_stats"][:, 1],
-                rtol=1e-4,
-                atol=1e-4 * float(expected["G_grad_stats"][:, 1].max()),
-            )
-    for model, prefix, part, names in (
-        (generator, "G", "generator", ""),
-        (discriminator, "D", "discriminator", "netD."),
-        (discriminator, "C", "discriminator", "netC."),
-    ):
-        after = stats(original_order(model, golden, f"{prefix}/", part, arch="dfgan", key_prefix=names))
-        assert_close(after[:, 1], golden.outputs[f"after.{prefix}.stats"][:, 1], rtol=1e-4, atol=1e-5)
+            assert_gradients_of_the_generator(generator, golden, expected["G_grad_stats"], "dfgan")
+    assert_weights_after_training(generator, discriminator, golden, "dfgan")

@@ -2,6 +2,8 @@
 
 python scripts/evaluate.py --model runs/ssagan-emoji/model --output runs/ssagan-emoji/evaluation
 python scripts/evaluate.py --images-folder pictures --metrics frechet kid --output pictures-judged
+python scripts/evaluate.py --model runs/ssagan-emoji/model --encoders runs/other-encoders/model \\
+    --metrics frechet kid label_accuracy r_precision --output out
 accelerate launch --multi_gpu scripts/evaluate.py --model NAME --data data/coco \\
     --features inception-fid --metrics frechet is --images 30000 --captions random --output out
 
@@ -28,13 +30,18 @@ def main(arguments: list[str] | None = None) -> None:
         default="imagenet-lite0",
         help="imagenet-lite0 (default), inception-fid or inception-fid:FILE, encoder:FOLDER, clip:NAME, vision:NAME",
     )
+    parser.add_argument(
+        "--encoders",
+        metavar="FOLDER_OR_NAME",
+        help="encoders, or clip:NAME, that r_precision and clip_score go by in place of --features",
+    )
     parser.add_argument("--resize", choices=["torch", "tf1", "clean"], help="of inception-fid (default: torch)")
     parser.add_argument(
         "--metrics",
         nargs="+",
         default=["frechet", "kid", "label_accuracy"],
         help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy; r_precision "
-        "and clip_score, of features that read captions (encoder:FOLDER, clip:NAME)",
+        "and clip_score, by --encoders or by features that read captions (encoder:FOLDER, clip:NAME)",
     )
     parser.add_argument("--images", type=int, metavar="N", help="pictures to draw (default: one a caption)")
     parser.add_argument(

@@ -21,7 +21,7 @@ from ..data.emoji import FOLDER as EMOJI_FOLDER
 from ..figures import labelled_grid
 from ..identity import content_hash
 from ..metrics import feature_statistics, frechet_bias
-from ..metrics.features import FeatureNetwork, feature_network
+from ..metrics.features import NETWORKS, FeatureNetwork, feature_network
 from ..models.weights import weights_hash
 from ..pipeline import load_pipeline
 from .judge import fit_label_classifier
@@ -43,7 +43,11 @@ def cache_folder() -> Path:
 
 
 def embed(
-    network: Callable[[Tensor], tuple[Tensor, Tensor | None]], pictures: Source, batch_size: int, what: str | None
+    network: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+    pictures: Source,
+    batch_size: int,
+    what: str | None,
+    encoders: FeatureNetwork | None = None,
 ) -> FeatureSet:
     """Features of all pictures, in their order, shared out over the processes; pictures themselves
     are not kept.
@@ -51,6 +55,7 @@ def embed(
     Args:
         network: gives features and logits of images in [-1, 1].
         what: said beside the progress bar; None shows none.
+        encoders: give `image_emb` of the same pictures.
     """
     state = PartialState()
     parts, numbers = [], []
@@ -58,22 +63,23 @@ def embed(
     hidden = what is None or not state.is_main_process
     with torch.no_grad(), tqdm(total=count, unit="image", desc=what, disable=hidden, dynamic_ncols=True) as bar:
         for batch in pictures.batches(batch_size, state.process_index, state.num_processes):
-            features, logits = network(batch.images.to(state.device))
-            logits = None if logits is None else logits.cpu().numpy()
-            parts.append((features.cpu().numpy(), logits))
+            images = batch.images.to(state.device)
+            found = (*network(images), None if encoders is None else encoders(images))
+            parts.append([None if one is None else one.cpu().numpy() for one in found])
             numbers += batch.numbers
             bar.update(len(batch.numbers))
-    features = np.concatenate([part for part, _ in parts]) if parts else None
-    logits = np.concatenate([part for _, part in parts]) if parts and parts[0][1] is not None else None
-    shares = [share for share in gather_object([(numbers, features, logits)]) if share[0]]
-    order = np.argsort(np.concatenate([share[0] for share in shares]))
+    shares = gather_object([(numbers, [_joined(column) for column in zip(*parts)])])
+    shares = [share for share in shares if share[0]]  # a process without pictures has no arrays
+    order = np.argsort(np.concatenate([numbers for numbers, _ in shares]))
+    joined = [_joined(column) for column in zip(*(arrays for _, arrays in shares))]
+    features, logits, image_emb = (None if one is None else one[order] for one in joined)
     labels = np.array([prompt.label for prompt in pictures.prompts])
-    has_logits = shares[0][2] is not None
-    return FeatureSet(
-        np.concatenate([share[1] for share in shares])[order],
-        labels,
-        np.concatenate([share[2] for share in shares])[order] if has_logits else None,
-    )
+    return FeatureSet(features, labels, logits, image_emb=image_emb)
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Parts one behind the other; None where there are none."""
+    return None if parts[0] is None else np.concatenate(parts)
 
 
 def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: str, batch_size: int) -> FeatureSet:
@@ -98,9 +104,10 @@ def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: 
 
 
 def with_sentences(pictures: FeatureSet, network: FeatureNetwork, captions: Sequence[str]) -> FeatureSet:
-    """The same with their captions in the space of the features; see `FeatureSet`."""
+    """The same with their captions, in the space that the network puts pictures in; see
+    `FeatureSet`."""
     read = [i for i, caption in enumerate(captions) if caption and is_known(caption, network.tokenizer)]
-    sentences = np.full_like(pictures.features, np.nan)
+    sentences = np.full_like(pictures.features if pictures.image_emb is None else pictures.image_emb, np.nan)
     for start in range(0, len(read), TEXTS_AT_ONCE):
         some = read[start : start + TEXTS_AT_ONCE]
         sentences[some] = network.embed_texts([captions[i] for i in some]).cpu().numpy()
@@ -116,6 +123,7 @@ def real_references(
     image_size: int,
     groups: Mapping[str, str] | None,
     batch_size: int = 64,
+    encoders: FeatureNetwork | None = None,
 ) -> References:
     """The real pictures that the named measures judge by, with the classifier of labels and the
     captions that they need; the arguments are those of `evaluate`."""
@@ -126,7 +134,10 @@ def real_references(
     ]
     if "sentences" in needs:
         captions = [next((one for one in own or () if one), "") for own in held_out["captions"]]
-        sets[0] = with_sentences(sets[0], network, captions)
+        if encoders is not None:
+            image_emb = embed_real(encoders, held_out, image_size, hashes[0], batch_size).features
+            sets[0] = replace(sets[0], image_emb=image_emb)
+        sets[0] = with_sentences(sets[0], encoders or network, captions)
     if "classifier" not in needs:
         return References(*sets)
     labelled = sets[1].take(np.flatnonzero(sets[1].labels >= 0))
@@ -135,10 +146,16 @@ def real_references(
     return References(*sets, fit_label_classifier(labelled.features, labelled.labels), groups_of_labels)
 
 
-def check_pictures(names: Sequence[str], network: FeatureNetwork, prompts: Sequence[Prompt]) -> None:
-    """Refuses what cannot be measured of these pictures; see `check_measures`."""
+def check_pictures(
+    names: Sequence[str], network: FeatureNetwork, prompts: Sequence[Prompt], encoders: FeatureNetwork | None = None
+) -> None:
+    """Refuses what cannot be measured of these pictures, see `check_measures`, and encoders that
+    nothing would be measured by."""
     labelled = any(prompt.label >= 0 for prompt in prompts)
-    check_measures(names, labelled, network.has_logits, network.text_source is not None)
+    check_measures(names, labelled, network.has_logits, (encoders or network).text_source is not None)
+    reading = [name for name, measure in MEASURES.items() if "sentences" in measure.needs]
+    if encoders is not None and not set(reading) & set(names):
+        raise ValueError(f"encoders are named, but no metric that reads captions: {', '.join(reading)}")
 
 
 def evaluate(
@@ -155,6 +172,7 @@ def evaluate(
     subject: dict[str, object],
     groups: dict[str, str] | None = None,
     batch_size: int = 64,
+    encoders: FeatureNetwork | None = None,
 ) -> Evaluation:
     """Measures pictures against held-out real ones, and real training pictures beside them.
 
@@ -168,6 +186,7 @@ def evaluate(
         subject: what is judged, for the result.
         groups: the coarser group of each label name, for `label_accuracy`.
         batch_size: pictures at once.
+        encoders: what measures of captions judge by, in place of `network`.
 
     Returns:
         The same in all processes.
@@ -176,11 +195,11 @@ def evaluate(
         ValueError: something that cannot be measured, or too few pictures for it.
     """
     size = pictures.image_size
-    check_pictures(names, network, pictures.prompts)
-    references = real_references(network, held_out, training, hashes, names, size, groups, batch_size)
-    judged = embed(network.features_and_logits, pictures, batch_size, "pictures")
+    check_pictures(names, network, pictures.prompts, encoders)
+    references = real_references(network, held_out, training, hashes, names, size, groups, batch_size, encoders)
+    judged = embed(network.features_and_logits, pictures, batch_size, "pictures", encoders)
     if any("sentences" in MEASURES[name].needs for name in names):
-        judged = with_sentences(judged, network, [prompt.caption for prompt in pictures.prompts])
+        judged = with_sentences(judged, encoders or network, [prompt.caption for prompt in pictures.prompts])
     real_count, count = len(references.held_out.features), len(judged.features)
     values, yardstick = references.measure(names, judged), references.yardstick(names, count)
     if "frechet" in names:
@@ -198,6 +217,7 @@ def evaluate(
         seed=getattr(pictures, "seed", None),
         truncation=getattr(pictures, "truncation", None),
         settings={name: dict(MEASURES[name].settings) for name in names},
+        encoders=None if encoders is None else encoders.protocol,
     )
     return Evaluation(values, yardstick, protocol, subject, made_now())
 
@@ -236,6 +256,7 @@ def run_evaluation(
     prompts_split: str | None = None,
     features: str = "imagenet-lite0",
     resize: str | None = None,
+    encoders: str | None = None,
     metrics: Sequence[str] = ("frechet", "kid", "label_accuracy"),
     images: int | None = None,
     captions: Literal["all", "first", "random"] = "first",
@@ -253,6 +274,8 @@ def run_evaluation(
         data, split, training_split: real pictures and captions; see `load_rows`.
         prompts_split: whose captions are drawn; the held-out split's when absent.
         features, resize: see `feature_network`.
+        encoders: folder or Hub name of encoders, or a feature network that reads captions by its
+            name there: r_precision and clip_score are measured by it in place of `features`.
         metrics: names in `MEASURES`.
         images: how many pictures a model draws; None is one a caption.
         captions, seed, truncation: of what a model draws.
@@ -293,6 +316,7 @@ def run_evaluation(
         subject=subject,
         groups=label_groups(data),
         batch_size=batch_size,
+        encoders=None if encoders is None else caption_network(encoders).to(PartialState().device),
     )
     if PartialState().is_main_process:
         output.mkdir(parents=True, exist_ok=True)
@@ -303,6 +327,11 @@ def run_evaluation(
         found.save(output / FILE)
     PartialState().wait_for_everyone()
     return found
+
+
+def caption_network(name: str) -> FeatureNetwork:
+    """A feature network by name, or encoders by their folder or Hub name alone."""
+    return feature_network(name if name.partition(":")[0] in NETWORKS else f"encoder:{name}")
 
 
 def label_groups(data: str) -> dict[str, str] | None:

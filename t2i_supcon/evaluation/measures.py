@@ -1,7 +1,7 @@
 """What an evaluation can measure, by name: `MEASURES` is the one table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +33,17 @@ class FeatureSet:
         features: (N, D).
         labels: (N,), negative = unlabelled.
         logits: (N, C) of the network's own classes, or None.
-        sentences: (N, D), the pictures' captions in the space of the features, NaN where a picture
-            has none that the network reads; None where no measure needs them.
+        sentences: (N, E), the pictures' captions, NaN where a picture has none that is read; None
+            where no measure needs them.
+        image_emb: (N, E), the pictures in the space of the captions; None where that is the space
+            of the features.
     """
 
     features: np.ndarray
     labels: np.ndarray
     logits: np.ndarray | None = None
     sentences: np.ndarray | None = None
+    image_emb: np.ndarray | None = None
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> "FeatureSet":
         """Some of the pictures."""
@@ -48,7 +51,7 @@ class FeatureSet:
         return FeatureSet(*(None if rows is None else rows[chosen] for rows in vars(self).values()))
 
     def captioned(self) -> "FeatureSet":
-        """Those with a caption that the network reads.
+        """Those with a caption that is read; `image_emb` is there.
 
         Raises:
             ValueError: fewer than two.
@@ -59,7 +62,8 @@ class FeatureSet:
                 f"{len(chosen)} of {len(self.features)} pictures have a caption that the feature network reads; at "
                 "least 2 are needed"
             )
-        return self.take(chosen)
+        image_emb = self.features if self.image_emb is None else self.image_emb
+        return replace(self, image_emb=image_emb).take(chosen)
 
 
 class Compared(NamedTuple):
@@ -138,12 +142,12 @@ def _label_accuracy(sets: Compared) -> dict[str, float]:
 def _r_precision(sets: Compared) -> dict[str, float]:
     judged = sets.judged.captioned()
     classes = np.where(judged.labels < 0, -1 - np.arange(len(judged.labels)), judged.labels)  # without: one's own
-    return {"r_precision": r_precision(judged.features, judged.sentences, wrong_sentences(classes, CANDIDATES))}
+    return {"r_precision": r_precision(judged.image_emb, judged.sentences, wrong_sentences(classes, CANDIDATES))}
 
 
 def _clip_score(sets: Compared) -> dict[str, float]:
     judged = sets.judged.captioned()
-    return {"clip_score": clip_score(judged.features, judged.sentences)}
+    return {"clip_score": clip_score(judged.image_emb, judged.sentences)}
 
 
 MEASURES = {
@@ -209,4 +213,7 @@ def check_measures(names: Sequence[str], has_labels: bool, has_logits: bool, has
         if "logits" in MEASURES[name].needs and not has_logits:
             raise ValueError(f"{name} needs a feature network with classes of its own, such as inception-fid")
         if "sentences" in MEASURES[name].needs and not has_sentences:
-            raise ValueError(f"{name} needs a feature network that reads captions, such as encoder:FOLDER or clip:NAME")
+            raise ValueError(
+                f"{name} needs a feature network that reads captions, such as encoder:FOLDER or clip:NAME, or encoders "
+                "beside the features"
+            )

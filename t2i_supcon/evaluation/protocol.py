@@ -27,6 +27,8 @@ class Protocol:
         seed: of captions and noise; None for pictures that came from a folder.
         truncation: bound of the noise, None without one.
         settings: of the metrics, by their names.
+        encoders: the network that captions were read by, as `features`; None where that is the
+            same.
     """
 
     features: Mapping[str, object]
@@ -40,6 +42,7 @@ class Protocol:
     seed: int | None
     truncation: float | None
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    encoders: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,13 @@ def values_table(evaluation: Evaluation) -> str:
         "",
         f"{protocol.generated:,} pictures of {protocol.image_size} px ({protocol.captions} captions of {protocol.data} "
         f"{protocol.split}, seed {protocol.seed}, truncation {protocol.truncation}) against {protocol.real:,} held-out "
-        "real ones. Real pictures: as many training images, and for label_accuracy the held-out ones.",
+        "real ones. Real pictures: as many training images; for label_accuracy, r_precision and clip_score the "
+        "held-out ones.",
         f"Network: {', '.join(f'{key} {value}' for key, value in protocol.features.items())}.",
     ]
+    if protocol.encoders is not None:
+        named = ", ".join(f"{key} {value}" for key, value in protocol.encoders.items())
+        lines.append(f"Captions (r_precision, clip_score) are read by another one: {named}.")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """Evaluations of a small model: the same numbers whichever way its pictures come, and one clear
 error for what cannot be judged."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -11,14 +12,17 @@ import forked
 import numpy as np
 import pytest
 import torch
-from conftest import CAPTIONS, encoded, picture
+from conftest import CAPTIONS, TINY_IMAGE, TINY_TEXT, encoded, picture
 from PIL import Image
 from transformers import AutoTokenizer
 
 from t2i_supcon.evaluation import Evaluation
 from t2i_supcon.evaluation.evaluate import warn_of_bias
+from t2i_supcon.evaluation.protocol import check_comparable
 from t2i_supcon.metrics import feature_statistics, frechet_distance, kernel_distance
 from t2i_supcon.metrics.features import feature_network
+from t2i_supcon.models import DAMSMConfig, DAMSMModel
+from t2i_supcon.models.weights import weights_hash
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 METRICS = ["frechet", "kid", "precision_recall", "density_coverage", "class_frechet", "label_accuracy"]
@@ -92,10 +96,44 @@ def test_a_model_and_its_saved_pictures_are_judged_alike(folders, encoders, tiny
     assert content["protocol"]["features"]["sha256"] and content["made"]["versions"]["torch"] == torch.__version__
 
 
-def test_two_processes_find_the_same_numbers(folders, tiny_data, tmp_path):
+@pytest.fixture
+def others(model, tokenizer, tmp_path):
+    """A folder of encoders that are narrower than those of `folders`."""
+    texts = {**TINY_TEXT, "hidden_size": 6, "vocab_size": len(model[1])}
+    narrow = DAMSMModel(DAMSMConfig(text_config=texts, image_config={**TINY_IMAGE, "hidden_size": 6}))
+    narrow.save_pretrained(tmp_path / "others")
+    model[1].save_pretrained(tmp_path / "others")
+    return tmp_path / "others"
+
+
+def test_captions_are_read_by_other_encoders_than_the_features(folders, others, tiny_data, tmp_path, capsys):
+    model, features = folders
+    for output, network, more in (
+        ("both", features, ["--encoders", others, "--metrics", "frechet", "label_accuracy", *OF_CAPTIONS]),
+        ("one", features, ["--metrics", "frechet", "label_accuracy"]),
+        ("other", f"encoder:{others}", ["--metrics", *OF_CAPTIONS]),
+    ):
+        options = ["--model", model, "--data", tiny_data, "--features", network, "--images", "20", *more]
+        load_script().main([*map(str, options), "--output", str(tmp_path / output)])
+    both, one, other = (Evaluation.load(tmp_path / name) for name in ("both", "one", "other"))
+    assert both.values == pytest.approx(one.values | other.values)
+    assert both.yardstick == pytest.approx(one.yardstick | other.yardstick)
+    assert both.protocol.features == one.protocol.features and one.protocol.encoders is None
+    assert both.protocol.encoders == other.protocol.features
+    assert both.protocol.encoders["sha256"] == weights_hash(DAMSMModel.from_pretrained(others))
+    assert f"are read by another one: network encoder, sha256 {both.protocol.encoders['sha256']}" in (
+        capsys.readouterr().out
+    )
+    alone = dataclasses.replace(both, protocol=dataclasses.replace(both.protocol, encoders=None))
+    with pytest.raises(ValueError, match="cannot be compared: encoders is .*network.* in the first and None"):
+        check_comparable({"a": both, "b": alone})
+
+
+def test_two_processes_find_the_same_numbers(folders, others, tiny_data, tmp_path):
     model, features = folders
     options = ["--model", model, "--data", tiny_data, "--features", features, "--images", "31", "--batch-size", "4"]
-    options = [*map(str, options), "--metrics", "frechet", "kid", "label_accuracy"]
+    options = [*map(str, options), "--encoders", str(others)]
+    options += ["--metrics", "frechet", "kid", "label_accuracy", *OF_CAPTIONS]
     load_script().main([*options, "--output", str(tmp_path / "one")])
     forked.run_together([sys.executable, SCRIPT, *options, "--output", tmp_path / "two"]).check_returncode()
     one, two = (Evaluation.load(tmp_path / name) for name in ("one", "two"))
@@ -134,6 +172,14 @@ def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):
     cases = [
         (["--model", model, "--metrics", "fid"], "there is no metric 'fid'; known are frechet"),
         (["--model", model, "--metrics", "is"], "is needs a feature network with classes of its own"),
+        (
+            ["--model", model, "--encoders", features.removeprefix("encoder:")],
+            "encoders are named, but no metric that reads captions: r_precision",
+        ),
+        (
+            ["--model", model, "--metrics", "clip_score", "--encoders", model],
+            "holds no encoders but a AttnGANForTextTo",
+        ),
         (["--model", model, "--images", "1"], "images is 1; statistics need at least 2"),
         (["--model", model, "--data", tmp_path / "nowhere"], "nowhere"),
         (["--images-folder", tmp_path / "empty"], "there is no PNG file"),

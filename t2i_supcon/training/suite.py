@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Job:
         overrides: "field=value" strings, the seed among them.
         minutes: how long it takes where the suite was tried; None if unknown.
         evaluation: options of `scripts/evaluate.py` behind the training; None for phase 1.
+        encoders: folder of the run of phase 1 that it waits for, if any.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Job:
     overrides: tuple[str, ...]
     minutes: float | None = None
     evaluation: tuple[str, ...] | None = None
+    encoders: Path | None = None
 
     @property
     def result(self) -> Path:
@@ -114,19 +116,20 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
             raise ValueError(f"the recipe {cell['recipe']!r} of a cell is of phase 1; name the phase-2 recipe")
         phase1 = Path(recipe.encoders).parent.name  # runs/NAME/model
         for seed in cell.get("seeds", suite.seeds):
-            chosen = recipe.encoders
+            chosen, needed = recipe.encoders, None
             if (recipes / f"{phase1}.yaml").is_file():
-                folder = output / f"{phase1}-seed{seed}"
+                needed = output / f"{phase1}-seed{seed}"
                 own = (f"seed={seed}", *suite.encoder_overrides)
-                encoders[folder] = Job(folder, phase1, own, suite.minutes.get(phase1))
-                chosen = str(folder / "model")
+                encoders[needed] = Job(needed, phase1, own, suite.minutes.get(phase1))
+                chosen = str(needed / "model")
             suffix = "".join(f"-{override}" for override in cell.get("overrides", ()))
             folder = output / f"{cell['recipe']}{suffix.replace('/', '_').replace(' ', '')}-seed{seed}"
             if folder in gans:
                 raise ValueError(f"the cell {folder.name} stands twice in the suite")
             own = (f"seed={seed}", f"encoders={chosen}", *overrides)
             minutes = suite.minutes.get(cell["recipe"])
-            gans[folder] = Job(folder, cell["recipe"], own, minutes, (*suite.evaluation, "--seed", str(seed)))
+            evaluation = (*suite.evaluation, "--seed", str(seed))
+            gans[folder] = Job(folder, cell["recipe"], own, minutes, evaluation, needed)
     return list(encoders.values()), list(gans.values())
 
 
@@ -247,7 +250,8 @@ def run_job(job: Job, scripts: Path) -> bool:
 
 
 def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once: int = 1) -> list[Job]:
-    """Runs all that is not done yet, then writes table and plot of the metric into `output`.
+    """Runs all that is not done yet, each encoder just before the first cell that needs it, then
+    writes table and plot of the metric into `output`.
 
     Args:
         output: folder of all runs.
@@ -258,13 +262,22 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
         The runs that failed; the others go on beside them.
     """
     encoders, gans = plan(suite, output, recipes)
-    failed = []
-    for jobs in (encoders, gans):
-        with ThreadPoolExecutor(at_once) as pool:
-            for job, done in zip(jobs, pool.map(lambda job: run_job(job, scripts), jobs)):
-                if not done:
-                    failed.append(job)
+    phase1 = {job.folder: job for job in encoders}
+    running: dict[Job, Future[bool]] = {}
+
+    def run(job: Job) -> bool:
+        needed = phase1.get(job.encoders)
+        if needed is None or running[needed].result():  # which began before this one
+            return run_job(job, scripts)
+        logger.error("%s left out: its encoders %s failed", job.folder.name, needed.folder.name)
+        return False
+
+    with ThreadPoolExecutor(at_once) as pool:
+        for gan in gans:
+            for job in (phase1.get(gan.encoders), gan):
+                if job is not None and job not in running:
+                    running[job] = pool.submit(run, job)
     results = [job.result for job in gans if job.result.exists()]
     if results:
         print(compare_files(results, suite.metric, output / "comparison"))
-    return failed
+    return [job for job, done in running.items() if not done.result()]

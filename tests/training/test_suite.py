@@ -54,19 +54,24 @@ def test_phase_1_is_planned_once_for_all_that_build_on_it(recipes, tiny_data, tm
     encoders, gans = suite.plan(cells(tiny_data, tmp_path, seeds=(0, 5)), tmp_path / "out", recipes)
     assert [job.folder.name for job in encoders] == ["enc-seed0", "enc-seed5"]
     assert [job.folder.name for job in gans] == ["plain-seed0", "plain-seed5", "scl-seed0", "scl-seed5"]
+    assert [job.encoders.name for job in gans] == ["enc-seed0", "enc-seed5"] * 2
     assert gans[3].overrides == ("seed=5", f"encoders={tmp_path / 'out' / 'enc-seed5' / 'model'}")
     text = suite.describe([*encoders, *gans])
     assert "to do  scl-seed5" in text and "about 15 min" in text and "6 of 6 to run, about 0.5 h" in text
 
 
-def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys, monkeypatch):
+def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys, caplog, monkeypatch):
     monkeypatch.setenv("T2I_SUPCON_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(suite.subprocess, "run", forked.run)  # the same scripts, started at once
     monkeypatch.chdir(SCRIPTS.parent)
     (recipes / "broken.yaml").write_text("base: scl\nmodel_config: {image_size: 17}\n")
-    chosen = cells(tiny_data, tmp_path, names=("broken", "plain", "scl"))
+    (recipes / "enc-broken.yaml").write_text("base: enc\nmodel_config: {image_config: {image_size: -1}}\n")
+    (recipes / "lost.yaml").write_text("base: scl\nencoders: runs/enc-broken/model\n")
+    chosen = cells(tiny_data, tmp_path, names=("broken", "lost", "plain", "scl"))
     failed = suite.run_suite(chosen, tmp_path / "out", recipes_in_scripts(recipes, tmp_path), tmp_path / "scripts")
-    assert [job.folder.name for job in failed] == ["broken-seed0"]
+    assert [job.folder.name for job in failed] == ["broken-seed0", "enc-broken-seed0", "lost-seed0"]
+    assert "lost-seed0 left out: its encoders enc-broken-seed0 failed" in caplog.text
+    assert not (tmp_path / "out" / "lost-seed0").exists()
     assert "image_size is 17" in (tmp_path / "out" / "broken-seed0" / "suite.log").read_text()
     table = capsys.readouterr().out
     assert "| SSA-GAN | baseline |" in table and "| SSA-GAN | +SCL |" in table

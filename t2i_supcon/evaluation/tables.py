@@ -13,9 +13,12 @@ import yaml
 from ..models import GANS
 from .measures import MEASURES
 from .protocol import Evaluation, check_comparable
+from .significance import sign_flip_test
 
 VARIANTS = {"supcon": "+SCL", "unicl": "+UniCL", "label_ce": "+CE", "nt_xent": "+NT-Xent"}  # by their guidance term
 BASELINE = "baseline"
+ALL = "all"  # GANs together
+P_MEANS = "two-sided, of the gains of the seeds, by flipping their signs; of three it is at least 0.25"
 # by how much COCO's FID is better than the baseline's, as the abstract of arXiv 2412.03957 reports
 REPORTED = {"attngan": 0.301, "dmgan": 0.273, "ssagan": 0.162, "galip": 0.171}
 
@@ -59,6 +62,8 @@ def variant_of(evaluation: Evaluation) -> tuple[str, str]:
         )
     weights = recipe.get("loss_weights") or {}
     added = [label for term, label in VARIANTS.items() if weights.get(term)]
+    if recipe.get("positives", "label") != "label":
+        added.append(f"({recipe['positives']})")  # of several labels a row
     return recipe["model"], " ".join(added) or BASELINE
 
 
@@ -67,24 +72,27 @@ class ComparisonRow:
     """One GAN and one way of training it against its baseline.
 
     Attributes:
-        gan, variant: names.
+        gan, variant: names; "all" is all GANs together, whose numbers have no common mean.
         mean, std: of the metric over seeds; std is None of a single one.
         seeds: how many.
         improvement, improvement_std: share by which each seed is better than the baseline of the
             same seed, mean and spread; None without such a baseline.
+        p: of the gains, see `sign_flip_test`.
     """
 
     gan: str
     variant: str
-    mean: float
+    mean: float | None
     std: float | None
     seeds: int
     improvement: float | None = None
     improvement_std: float | None = None
+    p: float | None = None
 
 
 def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[ComparisonRow]:
-    """The paper's kind of table: each GAN without and with the method, and what it gained.
+    """The paper's kind of table: each GAN without and with the method, and what it gained; then
+    what all GANs together gained, where there are several.
 
     Args:
         evaluations: by the name to complain with.
@@ -105,27 +113,28 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
             raise ValueError(f"{name} is a second evaluation of the same GAN, guidance and seed {seed}")
         cell[seed] = evaluation.values[metric]
     sign = 1 if higher_is_better(metric) else -1
-    rows = []
+    rows, gained = [], {}
     for gan, variant in sorted(found, key=lambda pair: (pair[0], pair[1] != BASELINE, pair[1])):
         values, baseline = found[gan, variant], found.get((gan, BASELINE), {})
         gains = [
             sign * (values[seed] - baseline[seed]) / abs(baseline[seed])
-            for seed in values.keys() & baseline.keys()
+            for seed in sorted(values.keys() & baseline.keys())
             if variant != BASELINE and baseline[seed]
         ]
         numbers = list(values.values())
-        rows.append(
-            ComparisonRow(
-                gan,
-                variant,
-                float(np.mean(numbers)),
-                _spread(numbers),
-                len(numbers),
-                float(np.mean(gains)) if gains else None,
-                _spread(gains),
-            )
-        )
+        rows.append(ComparisonRow(gan, variant, float(np.mean(numbers)), _spread(numbers), len(numbers), *_gain(gains)))
+        if gains:
+            gained.setdefault(variant, []).append(gains)
+    for variant, of_gans in gained.items():
+        if len(of_gans) > 1:
+            gains = [gain for one in of_gans for gain in one]
+            rows.append(ComparisonRow(ALL, variant, None, None, len(gains), *_gain(gains)))
     return rows
+
+
+def _gain(gains: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """Mean, spread and p."""
+    return (float(np.mean(gains)), _spread(gains), sign_flip_test(gains)) if gains else (None, None, None)
 
 
 def _spread(numbers: Sequence[float]) -> float | None:
@@ -145,7 +154,7 @@ def gan_name(model: str) -> str:
 
 def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bool = False) -> str:
     """A comparison as a Markdown table; `reported` adds what the paper reports, named as such."""
-    header = ["GAN", "training", metric, "seeds", "better than its baseline by"]
+    header = ["GAN", "training", metric, "seeds", "better than its baseline by", "p"]
     if reported:
         header.append("reported by the paper (FID, COCO; not measured here)")
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
@@ -153,14 +162,16 @@ def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bo
         cells = [
             gan_name(row.gan),
             row.variant,
-            _with_spread(row.mean, row.std, "{:.4g}"),
+            "" if row.mean is None else _with_spread(row.mean, row.std, "{:.4g}"),
             str(row.seeds),
             "" if row.improvement is None else _with_spread(row.improvement, row.improvement_std, "{:+.1%}"),
+            "" if row.p is None else f"{row.p:.2g}",
         ]
         if reported:
             known = row.variant == VARIANTS["supcon"] and row.gan in REPORTED
             cells.append(f"{REPORTED[row.gan]:.1%}" if known else "")
         lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", f"±: standard deviation over seeds. p: {P_MEANS}."]
     return "\n".join(lines)
 
 
@@ -182,6 +193,7 @@ def plot_comparison(rows: Sequence[ComparisonRow], metric: str, path: Path) -> N
     """A comparison as bars, a group per GAN, the spread over seeds as whiskers."""
     from matplotlib.figure import Figure  # slow to import
 
+    rows = [row for row in rows if row.mean is not None]
     gans = list(dict.fromkeys(row.gan for row in rows))
     variants = list(dict.fromkeys(row.variant for row in rows))
     width = 0.8 / len(variants)

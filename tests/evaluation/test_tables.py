@@ -55,10 +55,30 @@ def test_gains_are_of_each_seed_against_the_baseline_of_the_same():
 def test_tables_name_what_is_measured_and_what_is_only_reported():
     rows = compare(several(), "frechet")
     table = comparison_markdown(rows, "frechet", reported=True)
-    assert "| SSA-GAN | +SCL | 120 ± 42.43 | 2 | +17.5% ± 10.6% | 16.2% |" in table
+    assert "| SSA-GAN | +SCL | 120 ± 42.43 | 2 | +17.5% ± 10.6% | 0.5 | 16.2% |" in table
     assert "reported by the paper (FID, COCO; not measured here)" in table and "| SSA-GAN | baseline | 150" in table
     assert "reported" not in comparison_markdown(rows, "frechet")
-    assert comparison_csv(rows).splitlines()[1] == "galip,+SCL,50.0,,1,,"
+    assert comparison_csv(rows).splitlines()[1] == "galip,+SCL,50.0,,1,,,"
+
+
+def test_gains_of_all_gans_are_tested_together():
+    rows = compare(several() | {"f": evaluation("galip", {}, 0, 100.0)}, "frechet")
+    alone, together = rows[-2:]
+    assert (alone.gan, alone.p) == ("ssagan", 0.5)
+    assert (together.gan, together.variant, together.mean, together.seeds) == ("all", "+SCL", None, 3)
+    assert together.improvement == pytest.approx((0.25 + 0.1 + 0.5) / 3) and together.p == 0.25
+    assert "| all | +SCL |  | 3 | +28.3%" in comparison_markdown(rows, "frechet")
+
+
+def test_positives_of_several_labels_are_a_variant_of_their_own():
+    one = evaluation("ssagan", {"supcon": 0.1}, 0, 120.0)
+    recipe = yaml.safe_load(one.subject["recipe"]) | {"positives": "jaccard"}
+    one = dataclasses.replace(one, subject=one.subject | {"recipe": yaml.safe_dump(recipe)})
+    assert [row.variant for row in compare(several() | {"x": one}, "frechet") if row.gan == "ssagan"] == [
+        "baseline",
+        "+SCL",
+        "+SCL (jaccard)",
+    ]
 
 
 def test_what_cannot_be_compared_is_named():

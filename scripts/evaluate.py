@@ -53,6 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of captions and noise (default: 0)")
     parser.add_argument("--truncation", type=float, help="keep the noise within this bound")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
+    parser.add_argument(
+        "--bootstrap", type=int, metavar="N", help="standard errors of all numbers, from N sets drawn of the pictures"
+    )
     parser.add_argument("--save-images", action="store_true", help="also write each picture drawn, with its prompt")
     options = vars(parser.parse_args(arguments))
 

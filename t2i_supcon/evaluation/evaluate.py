@@ -28,6 +28,7 @@ from .judge import fit_label_classifier
 from .measures import MEASURES, FeatureSet, References, check_measures
 from .pictures import DrawnPictures, FolderPictures, Prompt, RealPictures, choose_prompts, is_known, read_groups
 from .protocol import FILE, Evaluation, Protocol, made_now
+from .significance import bootstrap_errors
 from .tables import values_table
 
 logger = logging.getLogger(__name__)
@@ -173,6 +174,7 @@ def evaluate(
     groups: dict[str, str] | None = None,
     batch_size: int = 64,
     encoders: FeatureNetwork | None = None,
+    bootstrap: int | None = None,
 ) -> Evaluation:
     """Measures pictures against held-out real ones, and real training pictures beside them.
 
@@ -187,6 +189,7 @@ def evaluate(
         groups: the coarser group of each label name, for `label_accuracy`.
         batch_size: pictures at once.
         encoders: what measures of captions judge by, in place of `network`.
+        bootstrap: sets of pictures drawn for standard errors; see `bootstrap_errors`.
 
     Returns:
         The same in all processes.
@@ -201,6 +204,9 @@ def evaluate(
     if any("sentences" in MEASURES[name].needs for name in names):
         judged = with_sentences(judged, encoders or network, [prompt.caption for prompt in pictures.prompts])
     real_count, count = len(references.held_out.features), len(judged.features)
+    errors = {}
+    if bootstrap is not None:
+        errors = bootstrap_errors(lambda chosen: references.measure(names, judged.take(chosen)), count, bootstrap)
     values, yardstick = references.measure(names, judged), references.yardstick(names, count)
     if "frechet" in names:
         values["frechet.bias"] = frechet_bias(feature_statistics(references.training.features), count, real_count)
@@ -219,7 +225,7 @@ def evaluate(
         settings={name: dict(MEASURES[name].settings) for name in names},
         encoders=None if encoders is None else encoders.protocol,
     )
-    return Evaluation(values, yardstick, protocol, subject, made_now())
+    return Evaluation(values, yardstick, protocol, subject, made_now(), errors)
 
 
 def warn_of_bias(distance: float, bias: float, generated: int, real: int) -> None:
@@ -264,6 +270,7 @@ def run_evaluation(
     truncation: float | None = None,
     batch_size: int = 64,
     save_images: bool = False,
+    bootstrap: int | None = None,
 ) -> Evaluation:
     """Judges a model, or a folder of pictures, and writes what it found into `output`:
     `evaluation.json`, `evaluation.md` and `evaluation.png`, a grid of what was judged.
@@ -280,12 +287,15 @@ def run_evaluation(
         images: how many pictures a model draws; None is one a caption.
         captions, seed, truncation: of what a model draws.
         save_images: also write each picture drawn, as PNG in `output/images`.
+        bootstrap: sets of the pictures drawn with replacement, for standard errors of all numbers.
 
     Raises:
         ValueError, OSError: one of these is not there or does not fit; nothing is written then.
     """
     if (model is None) == (images_folder is None):
         raise ValueError("name either a model or a folder of images to evaluate")
+    if bootstrap is not None and bootstrap < 2:
+        raise ValueError(f"bootstrap is {bootstrap}; a standard error needs at least 2 sets of pictures")
     if images is not None and images < 2:
         raise ValueError(f"images is {images}; statistics need at least 2 pictures")
     training = load_rows(data, training_split)
@@ -317,6 +327,7 @@ def run_evaluation(
         groups=label_groups(data),
         batch_size=batch_size,
         encoders=None if encoders is None else caption_network(encoders).to(PartialState().device),
+        bootstrap=bootstrap,
     )
     if PartialState().is_main_process:
         output.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,7 @@ class Evaluation:
         subject: what was judged: name, kind and hash of the model or folder, and the recipe it was
             trained by where that is known.
         made: versions of the packages and the date.
+        errors: standard errors of `values` over pictures, where they were asked for.
     """
 
     values: Mapping[str, float]
@@ -63,6 +64,7 @@ class Evaluation:
     protocol: Protocol
     subject: Mapping[str, object]
     made: Mapping[str, object] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes JSON; the file is complete or as it was."""

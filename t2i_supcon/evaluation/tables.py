@@ -29,7 +29,8 @@ def values_table(evaluation: Evaluation) -> str:
     lines = [f"| metric ({name} features) | judged | real pictures |", "|---|---|---|"]
     for key, value in evaluation.values.items():
         real = evaluation.yardstick.get(key)
-        lines.append(f"| {key} | {_number(value)} | {'' if real is None else _number(real)} |")
+        error = "" if key not in evaluation.errors else f" ± {_number(evaluation.errors[key])}"
+        lines.append(f"| {key} | {_number(value)}{error} | {'' if real is None else _number(real)} |")
     lines += [
         "",
         f"{protocol.generated:,} pictures of {protocol.image_size} px ({protocol.captions} captions of {protocol.data} "
@@ -41,6 +42,8 @@ def values_table(evaluation: Evaluation) -> str:
     if protocol.encoders is not None:
         named = ", ".join(f"{key} {value}" for key, value in protocol.encoders.items())
         lines.append(f"Captions (r_precision, clip_score) are read by another one: {named}.")
+    if evaluation.errors:
+        lines.append("±: standard error over pictures drawn with replacement; 1.96 of it is a 95 % interval.")
     return "\n".join(lines)
 
 
@@ -78,6 +81,8 @@ class ComparisonRow:
         improvement, improvement_std: share by which each seed is better than the baseline of the
             same seed, mean and spread; None without such a baseline.
         p: of the gains, see `sign_flip_test`.
+        error: standard error of one seed's value over pictures, root mean square of the seeds'; None
+            where they were not evaluated with one.
     """
 
     gan: str
@@ -88,6 +93,7 @@ class ComparisonRow:
     improvement: float | None = None
     improvement_std: float | None = None
     p: float | None = None
+    error: float | None = None
 
 
 def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[ComparisonRow]:
@@ -103,6 +109,7 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
     """
     check_comparable(evaluations)
     found: dict[tuple[str, str], dict[int, float]] = {}
+    errors: dict[tuple[str, str], list[float]] = {}
     for name, evaluation in evaluations.items():
         if metric not in evaluation.values:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(evaluation.values)}")
@@ -112,6 +119,8 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
         if seed in cell:
             raise ValueError(f"{name} is a second evaluation of the same GAN, guidance and seed {seed}")
         cell[seed] = evaluation.values[metric]
+        if metric in evaluation.errors:
+            errors.setdefault(variant_of(evaluation), []).append(evaluation.errors[metric])
     sign = 1 if higher_is_better(metric) else -1
     rows, gained = [], {}
     for gan, variant in sorted(found, key=lambda pair: (pair[0], pair[1] != BASELINE, pair[1])):
@@ -122,7 +131,9 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
             if variant != BASELINE and baseline[seed]
         ]
         numbers = list(values.values())
-        rows.append(ComparisonRow(gan, variant, float(np.mean(numbers)), _spread(numbers), len(numbers), *_gain(gains)))
+        error = float(np.sqrt(np.mean(np.square(errors[gan, variant])))) if (gan, variant) in errors else None
+        mean, spread = float(np.mean(numbers)), _spread(numbers)
+        rows.append(ComparisonRow(gan, variant, mean, spread, len(numbers), *_gain(gains), error))
         if gains:
             gained.setdefault(variant, []).append(gains)
     for variant, of_gans in gained.items():
@@ -154,7 +165,10 @@ def gan_name(model: str) -> str:
 
 def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bool = False) -> str:
     """A comparison as a Markdown table; `reported` adds what the paper reports, named as such."""
+    with_errors = any(row.error is not None for row in rows)
     header = ["GAN", "training", metric, "seeds", "better than its baseline by", "p"]
+    if with_errors:
+        header.append("error over pictures")
     if reported:
         header.append("reported by the paper (FID, COCO; not measured here)")
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
@@ -167,11 +181,15 @@ def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bo
             "" if row.improvement is None else _with_spread(row.improvement, row.improvement_std, "{:+.1%}"),
             "" if row.p is None else f"{row.p:.2g}",
         ]
+        if with_errors:
+            cells.append("" if row.error is None else f"{row.error:.2g}")
         if reported:
             known = row.variant == VARIANTS["supcon"] and row.gan in REPORTED
             cells.append(f"{REPORTED[row.gan]:.1%}" if known else "")
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"±: standard deviation over seeds. p: {P_MEANS}."]
+    if with_errors:
+        lines.append("Error over pictures: standard error of one seed's value, pictures drawn with replacement.")
     return "\n".join(lines)
 
 

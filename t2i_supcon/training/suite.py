@@ -30,7 +30,7 @@ class Job:
         overrides: "field=value" strings, the seed among them.
         minutes: how long it takes where the suite was tried; None if unknown.
         evaluation: options of `scripts/evaluate.py` behind the training; None for phase 1.
-        encoders: folder of the run of phase 1 that it waits for, if any.
+        needs: folders of the runs of phase 1 that it waits for.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class Job:
     overrides: tuple[str, ...]
     minutes: float | None = None
     evaluation: tuple[str, ...] | None = None
-    encoders: Path | None = None
+    needs: tuple[Path, ...] = ()
 
     @property
     def result(self) -> Path:
@@ -68,6 +68,8 @@ class Suite:
         evaluation: options of `scripts/evaluate.py`.
         minutes: how long runs take where the suite was tried, by the name of the recipe.
         metric: that the table shows.
+        judge: fields `recipe` and `seed` of a run of phase 1 that guides no cell: its encoders read
+            the captions in all evaluations (`--encoders`).
     """
 
     cells: list[dict]
@@ -77,6 +79,7 @@ class Suite:
     evaluation: list[str] = field(default_factory=list)
     minutes: dict[str, float] = field(default_factory=dict)
     metric: str = "frechet"
+    judge: dict | None = None
 
 
 def load_suite(name: str, folder: Path) -> Suite:
@@ -97,6 +100,9 @@ def load_suite(name: str, folder: Path) -> Suite:
     for cell in values["cells"]:
         if not isinstance(cell, dict) or "recipe" not in cell or cell.keys() - {"recipe", "overrides", "seeds"}:
             raise ValueError(f"{path}: a cell is {shortened(cell)}; it has recipe and may have overrides and seeds")
+    judge = values.get("judge")
+    if judge is not None and (not isinstance(judge, dict) or judge.keys() != {"recipe", "seed"}):
+        raise ValueError(f"{path}: judge is {shortened(judge)}; it has recipe and seed")
     return Suite(**values)
 
 
@@ -109,27 +115,36 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
     """
     encoders: dict[Path, Job] = {}
     gans: dict[Path, Job] = {}
+
+    def phase1(recipe: str, seed: int) -> Path:
+        folder = output / f"{recipe}-seed{seed}"
+        encoders[folder] = Job(folder, recipe, (f"seed={seed}", *suite.encoder_overrides), suite.minutes.get(recipe))
+        return folder
+
+    judges = () if suite.judge is None else (phase1(**suite.judge),)
+    judging = [option for folder in judges for option in ("--encoders", str(folder / "model"))]
     for cell in suite.cells:
         overrides = [*suite.overrides, *cell.get("overrides", ())]
         recipe = load_recipe(cell["recipe"], recipes, overrides)
         if not isinstance(recipe, GANRecipe):
             raise ValueError(f"the recipe {cell['recipe']!r} of a cell is of phase 1; name the phase-2 recipe")
-        phase1 = Path(recipe.encoders).parent.name  # runs/NAME/model
+        around = Path(recipe.encoders).parent.name  # runs/NAME/model
         for seed in cell.get("seeds", suite.seeds):
-            chosen, needed = recipe.encoders, None
-            if (recipes / f"{phase1}.yaml").is_file():
-                needed = output / f"{phase1}-seed{seed}"
-                own = (f"seed={seed}", *suite.encoder_overrides)
-                encoders[needed] = Job(needed, phase1, own, suite.minutes.get(phase1))
-                chosen = str(needed / "model")
+            chosen, needs = recipe.encoders, judges
+            if (recipes / f"{around}.yaml").is_file():
+                needs = (*judges, phase1(around, seed))
+                chosen = str(needs[-1] / "model")
             suffix = "".join(f"-{override}" for override in cell.get("overrides", ()))
             folder = output / f"{cell['recipe']}{suffix.replace('/', '_').replace(' ', '')}-seed{seed}"
             if folder in gans:
                 raise ValueError(f"the cell {folder.name} stands twice in the suite")
             own = (f"seed={seed}", f"encoders={chosen}", *overrides)
             minutes = suite.minutes.get(cell["recipe"])
-            evaluation = (*suite.evaluation, "--seed", str(seed))
-            gans[folder] = Job(folder, cell["recipe"], own, minutes, evaluation, needed)
+            evaluation = (*suite.evaluation, *judging, "--seed", str(seed))
+            gans[folder] = Job(folder, cell["recipe"], own, minutes, evaluation, needs)
+    for folder in judges:
+        if any(folder in job.needs[len(judges) :] for job in gans.values()):
+            raise ValueError(f"the judge {folder.name} would guide cells, too: give it a seed of its own")
     return list(encoders.values()), list(gans.values())
 
 
@@ -266,16 +281,16 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
     running: dict[Job, Future[bool]] = {}
 
     def run(job: Job) -> bool:
-        needed = phase1.get(job.encoders)
-        if needed is None or running[needed].result():  # which began before this one
-            return run_job(job, scripts)
-        logger.error("%s left out: its encoders %s failed", job.folder.name, needed.folder.name)
-        return False
+        for folder in job.needs:
+            if not running[phase1[folder]].result():  # which began before this one
+                logger.error("%s left out: its encoders %s failed", job.folder.name, folder.name)
+                return False
+        return run_job(job, scripts)
 
     with ThreadPoolExecutor(at_once) as pool:
         for gan in gans:
-            for job in (phase1.get(gan.encoders), gan):
-                if job is not None and job not in running:
+            for job in (*(phase1[folder] for folder in gan.needs), gan):
+                if job not in running:
                     running[job] = pool.submit(run, job)
     results = [job.result for job in gans if job.result.exists()]
     if results:

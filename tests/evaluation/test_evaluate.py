@@ -67,6 +67,7 @@ def test_a_model_and_its_saved_pictures_are_judged_alike(folders, encoders, tiny
     assert "| frechet |" in printed and "60 pictures of 32 px" in printed
     load_script().main(
         ["--images-folder", str(tmp_path / "drawn" / "images"), "--output", str(tmp_path / "folder"), *common]
+        + ["--bootstrap", "200"]
     )
     drawn, folder = (Evaluation.load(tmp_path / name) for name in ("drawn", "folder"))
     assert drawn.values == pytest.approx(folder.values, rel=1e-6, nan_ok=True)
@@ -88,8 +89,10 @@ def test_a_model_and_its_saved_pictures_are_judged_alike(folders, encoders, tiny
     with torch.no_grad():
         read = AutoTokenizer.from_pretrained(model)(shown, padding=True, return_tensors="pt")
         sentences = encoders.text_encoder(read["input_ids"], read["attention_mask"]).sent_emb
-    cosine = torch.cosine_similarity(generated.double(), sentences.double()).mean().item()
-    assert drawn.values["clip_score"] == pytest.approx(cosine, abs=1e-5)
+    cosines = torch.cosine_similarity(generated.double(), sentences.double())
+    assert drawn.values["clip_score"] == pytest.approx(cosines.mean().item(), abs=1e-5)
+    assert folder.errors["clip_score"] == pytest.approx(cosines.std().item() / 60**0.5, rel=0.15)
+    assert folder.errors.keys() == folder.values.keys() - {"frechet.bias"} and not drawn.errors
     assert 0 <= drawn.values["r_precision"] <= 1 and -1 <= drawn.yardstick["clip_score"] <= 1
     content = json.loads((tmp_path / "drawn" / "evaluation.json").read_text())
     assert content["protocol"]["generated"] == 60 and content["protocol"]["real"] == 100

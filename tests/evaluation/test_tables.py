@@ -58,7 +58,7 @@ def test_tables_name_what_is_measured_and_what_is_only_reported():
     assert "| SSA-GAN | +SCL | 120 ± 42.43 | 2 | +17.5% ± 10.6% | 0.5 | 16.2% |" in table
     assert "reported by the paper (FID, COCO; not measured here)" in table and "| SSA-GAN | baseline | 150" in table
     assert "reported" not in comparison_markdown(rows, "frechet")
-    assert comparison_csv(rows).splitlines()[1] == "galip,+SCL,50.0,,1,,,"
+    assert comparison_csv(rows).splitlines()[1] == "galip,+SCL,50.0,,1,,,,"
 
 
 def test_gains_of_all_gans_are_tested_together():
@@ -68,6 +68,18 @@ def test_gains_of_all_gans_are_tested_together():
     assert (together.gan, together.variant, together.mean, together.seeds) == ("all", "+SCL", None, 3)
     assert together.improvement == pytest.approx((0.25 + 0.1 + 0.5) / 3) and together.p == 0.25
     assert "| all | +SCL |  | 3 | +28.3%" in comparison_markdown(rows, "frechet")
+
+
+def test_errors_over_pictures_stand_beside_their_numbers():
+    found = several()
+    for name, error in (("c", 3.0), ("d", 4.0)):
+        found[name] = dataclasses.replace(found[name], errors={"frechet": error})
+    scl = compare(found, "frechet")[-1]
+    assert scl.error == pytest.approx((12.5) ** 0.5)
+    table = comparison_markdown(compare(found, "frechet"), "frechet")
+    assert "| 0.5 | 3.5 |" in table and "pictures drawn with replacement" in table
+    assert "| frechet | 150 ± 3 | 117 |" in values_table(found["c"])
+    assert "error over pictures" not in comparison_markdown(compare(several(), "frechet"), "frechet")
 
 
 def test_positives_of_several_labels_are_a_variant_of_their_own():

@@ -1,6 +1,7 @@
 """Suites: what they plan, that they go on where they were stopped, and that a failure stops nobody
 else."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -54,10 +55,22 @@ def test_phase_1_is_planned_once_for_all_that_build_on_it(recipes, tiny_data, tm
     encoders, gans = suite.plan(cells(tiny_data, tmp_path, seeds=(0, 5)), tmp_path / "out", recipes)
     assert [job.folder.name for job in encoders] == ["enc-seed0", "enc-seed5"]
     assert [job.folder.name for job in gans] == ["plain-seed0", "plain-seed5", "scl-seed0", "scl-seed5"]
-    assert [job.encoders.name for job in gans] == ["enc-seed0", "enc-seed5"] * 2
+    assert [job.needs for job in gans] == [(tmp_path / "out" / f"enc-seed{seed}",) for seed in (0, 5, 0, 5)]
     assert gans[3].overrides == ("seed=5", f"encoders={tmp_path / 'out' / 'enc-seed5' / 'model'}")
     text = suite.describe([*encoders, *gans])
     assert "to do  scl-seed5" in text and "about 15 min" in text and "6 of 6 to run, about 0.5 h" in text
+
+
+def test_a_judge_reads_the_captions_of_all_cells_and_guides_none(recipes, tiny_data, tmp_path):
+    chosen = dataclasses.replace(cells(tiny_data, tmp_path), judge={"recipe": "enc", "seed": 9})
+    encoders, gans = suite.plan(chosen, tmp_path / "out", recipes)
+    assert [job.folder.name for job in encoders] == ["enc-seed9", "enc-seed0"]
+    judge = tmp_path / "out" / "enc-seed9"
+    for job in gans:
+        evaluate = job.commands(SCRIPTS)[1]
+        assert evaluate[evaluate.index("--encoders") + 1] == str(judge / "model") and job.needs[0] == judge
+    with pytest.raises(ValueError, match="the judge enc-seed0 would guide cells, too"):
+        suite.plan(dataclasses.replace(chosen, judge={"recipe": "enc", "seed": 0}), tmp_path / "out", recipes)
 
 
 def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys, caplog, monkeypatch):
@@ -104,6 +117,7 @@ def recipes_in_scripts(recipes, tmp_path):
         ("cells: [{recipe: scl}]\nseeds: 3\n", "seeds must be a list of at least one"),
         ("cells: [scl]\nseeds: [0]\n", "a cell is scl; it has recipe"),
         ("cells: [{recipe: scl}]\nseeds: [0]\nsteps: 3\n", "a suite has no 'steps'"),
+        ("cells: [{recipe: scl}]\nseeds: [0]\njudge: enc\n", "judge is enc; it has recipe and seed"),
     ],
 )
 def test_what_is_no_suite_is_named(text, message, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from .collate import Batch, Collator
-from .loading import TrainingRows
+from .loading import MEND, TrainingRows
 from .pairing import BatchSampler
 from .transforms import BrokenRowError, or_error
 
@@ -49,6 +49,7 @@ class Batches:
         state: dict | None = None,
         data_id: str = "",
     ):
+        self.samples = samples
         self.sampler = sampler
         self.data_id = data_id
         self.device = device
@@ -81,7 +82,7 @@ class Batches:
         for what in batch.broken:
             logger.warning("row skipped, number %d of %d read: %s", self.broken, self.rows, what)
         if batch.broken and self.max_broken_share == 0:
-            raise BrokenRowError(batch.broken[0])
+            raise BrokenRowError(f"{batch.broken[0]}; {MEND}")
         if self.broken > self.max_broken_share * max(self.rows, FIRST_ROWS):
             raise BrokenRowError(
                 f"{self.broken} broken rows among {self.rows}, more than data.max_broken_share "

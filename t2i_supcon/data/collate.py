@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .loading import MEND
 from .pairing import label_ids_of
 from .transforms import BrokenRowError, scale_pixels
 
@@ -106,7 +107,7 @@ class Collator:
         )
         whole = [[sample for sample in group if not isinstance(sample, BrokenRowError)] for group in groups]
         if not any(whole):
-            raise BrokenRowError(f"every row of a batch is broken, the first: {samples[0]}")
+            raise BrokenRowError(f"every row of a batch is broken, the first: {samples[0]}; {MEND}")
         mended = []
         for number, group in enumerate(groups):
             found = next(filter(None, whole[number:] + whole))

@@ -7,13 +7,16 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import nn
+from tqdm import tqdm
 
-from ..data import Batch, Batches, to_pil
+from ..data import Batch, Batches, BrokenRowError, TrainingRows, evenly_spaced, to_pil
+from ..data.loading import MEND
 from ..figures import labelled_grid
 from .recipe import Recipe
 
 FIRST_BATCH = "first-batch.png"
 MIB = 2**20
+READ_ROWS = 10_000  # of the training data, at most: minutes, also where each is a large photo
 
 
 def preview(
@@ -25,19 +28,26 @@ def preview(
     folder: Path,
 ) -> None:
     """Shows networks, memory, steps, precision, loss terms, and the first batch as a picture with
-    its captions; reads all images of the evaluations.
+    its captions; reads all images of the evaluations and, where one broken row would stop the run,
+    those of the training rows that have random access.
 
     Args:
         num_rows: of the training data; None = unknown.
         folder: where the picture goes; nothing else is written.
+
+    Raises:
+        BrokenRowError: a row that would stop the run.
     """
-    micro_batches = list(islice(make_batches(None), accelerator.gradient_accumulation_steps))
+    batches = make_batches(None)
+    micro_batches = list(islice(batches, accelerator.gradient_accumulation_steps))
     for held_out in filter(None, (phase.evaluation, phase.reference)):
         for _ in held_out.batches(64):  # a broken image would stop the first evaluation
             pass
     peak = measure_step(phase, micro_batches, accelerator.device)
     if not accelerator.is_main_process:
         return
+    if not recipe.data.streaming and not recipe.data.max_broken_share:
+        print(read_rows(batches.samples))
     networks = phase.networks() | phase.frozen_networks()
     for name, network in networks.items():
         count, trained = (
@@ -69,6 +79,26 @@ def preview(
         [to_pil(batch.images[-1][row]) for row in order], [batch.captions[row] for row in order], columns=8
     ).save(folder / FIRST_BATCH)
     print(f"first batch: {folder / FIRST_BATCH}")
+
+
+def read_rows(samples: TrainingRows) -> str:
+    """Makes a sample of each training row or, of very many, of evenly spaced ones; says of which.
+
+    Raises:
+        BrokenRowError: names the first row of which none can be made, as training would.
+    """
+    chosen = evenly_spaced(len(samples), READ_ROWS)
+    try:
+        for number in tqdm(chosen, desc="reading training rows", unit="row", dynamic_ncols=True):
+            samples[number, 0]
+    except BrokenRowError as error:
+        raise BrokenRowError(f"{error}; {MEND}") from None
+    if len(chosen) == len(samples):
+        return f"training rows: all {len(samples):,} can be read"
+    return (
+        f"training rows: {len(chosen):,} of {len(samples):,}, evenly spaced, can be read; a broken one among the "
+        "others would stop the run"
+    )
 
 
 def measure_step(phase, micro_batches: list[Batch], device: torch.device) -> str:

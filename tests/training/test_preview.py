@@ -1,10 +1,12 @@
 """What a dry run says of a run, against that run."""
 
-from conftest import TINY, TINY_IMAGE, TINY_TEXT
+import pytest
+from conftest import TINY, TINY_IMAGE, TINY_TEXT, encoded, picture, write_dataset
 from training.conftest import encoder_recipe, gan_recipe, newest
 
+from t2i_supcon.data import BrokenRowError
 from t2i_supcon.models import DAMSMConfig, DAMSMModel
-from t2i_supcon.training import train
+from t2i_supcon.training import preview, train
 
 
 def test_a_dry_run_shows_the_plan_and_trains_nothing(tiny_data, tmp_path, capsys):
@@ -38,3 +40,31 @@ def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_
     )
     assert moments > 2 * 2**20
     assert f"memory of each process: {(weights + 1.5 * moments) / 2**20:,.1f} MiB = {held}" in printed
+
+
+@pytest.mark.parametrize("share", [0, 0.1])
+def test_a_broken_training_image_stops_the_dry_run_as_it_would_the_run(tiny_data, tmp_path, capsys, share):
+    images = [encoded(picture(i)) for i in range(24)]
+    images[17] = images[17][: len(images[17]) // 2]
+    write_dataset(tiny_data, [i % 3 for i in range(24)], images=images)
+    data = {"name": str(tiny_data), "max_broken_share": share}
+    recipe = encoder_recipe(tiny_data, data=data, steps=6, batch_size=4)
+    if share:
+        train(recipe, tmp_path / "run", dry_run=True)  # the row is allowed, and rows are read when they are needed
+        assert "training rows" not in capsys.readouterr().out
+        return
+    message = r"train-00000-of-00001.parquet, row 17: train-17: the image .*; mend the row .* data.max_broken_share"
+    said = []
+    for dry_run in (True, False):
+        with pytest.raises(BrokenRowError, match=message) as error:
+            train(recipe, tmp_path / "run", dry_run=dry_run)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_a_dry_run_says_of_how_many_training_rows_it_knows(tiny_data, tmp_path, capsys, monkeypatch):
+    recipe = encoder_recipe(tiny_data, steps=1, batch_size=4)
+    for most, expected in ((24, "all 24 can be read\n"), (7, "7 of 24, evenly spaced, can be read; a broken one")):
+        monkeypatch.setattr(preview, "READ_ROWS", most)
+        train(recipe, tmp_path / "run", dry_run=True)
+        assert f"training rows: {expected}" in capsys.readouterr().out

@@ -42,7 +42,8 @@ class TextToImagePipeline(Pipeline):
     and torch datasets of prompts are read while pictures are taken: they give an iterator.
 
     With a seed, a picture depends on its prompt, the seed and its number among the N alone: not on
-    the batch size, N, the other prompts or their order, but for rounding: see `generate`.
+    the batch size, N, the other prompts or their order. On a CPU this holds bit for bit, on other
+    devices but for rounding; see `generate`.
 
     A warning names the words of a prompt that the model does not know or has no room for;
     `draw.prompt_words(prompt)` tells them. Word attention and masks come from

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.utils import ModelOutput
@@ -253,9 +254,9 @@ class TextToImageModel(GANPreTrainedModel):
         With `noise` and, for a generator with conditioning augmentation, `conditioning_noise`
         given, this is a function of its arguments. With `generator` given instead, an image depends
         on its prompt, the generator's state and its number among the prompt's images, but neither
-        on how many images are drawn nor on the other prompts, but for rounding. CPUs compute the
-        rows one by one: only padding beside a longer caption may change the rounding. Other devices
-        compute batches, whose size may change it, too.
+        on how many images are drawn nor on the other prompts. CPUs compute the rows one by one,
+        without their padding, so that this holds bit for bit; other devices compute batches, whose
+        size may change the rounding.
 
         Args:
             input_ids: (B, T) token ids.
@@ -381,31 +382,52 @@ def draw_images(
         Output of B * N rows with all that the generator gives, images clamped to [-1, 1].
     """
     with evaluation_mode(text_encoder, generator):
-        text = _by_rows(text_encoder, (input_ids, attention_mask), rows_at_once)
+        text = _by_rows(text_encoder, rows_at_once, input_ids=input_ids, attention_mask=attention_mask)
         sent_emb, word_embs, mask = (
             tensor.repeat_interleave(len(noise) // len(input_ids), dim=0)
             for tensor in (text.sent_emb, text.word_embs, text.attention_mask)
         )
         noise, conditioning_noise = (None if x is None else x.to(sent_emb) for x in (noise, conditioning_noise))
-        output = _by_rows(generator, (noise, sent_emb, word_embs, mask, conditioning_noise), rows_at_once)
+        output = _by_rows(
+            generator,
+            rows_at_once,
+            word_embs=word_embs,
+            attention_mask=mask,
+            noise=noise,
+            sent_emb=sent_emb,
+            conditioning_noise=conditioning_noise,
+        )
     output.images = tuple(image.clamp(-1, 1) for image in output.images)
     return output
 
 
-def _by_rows(network: nn.Module, inputs: tuple[Tensor | None, ...], rows_at_once: int) -> ModelOutput:
-    """Calls the network on a few rows of its inputs at a time and joins what it gives."""
-    parts = [
-        network(*(None if tensor is None else tensor[start : start + rows_at_once] for tensor in inputs))
-        for start in range(0, len(inputs[0]), rows_at_once)
-    ]
-    return type(parts[0])(**{name: _concatenate([part[name] for part in parts]) for name in parts[0]})
+OF_WORDS = ("input_ids", "word_embs", "attention_mask", "attentions")  # tensors (B, T, ...)
 
 
-def _concatenate(parts: list[Tensor] | list[tuple[Tensor, ...]]) -> Tensor | tuple[Tensor, ...]:
-    """Joins rows of tensors, or of tuples of tensors one by one."""
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
-    return tuple(_concatenate(list(same)) for same in zip(*parts, strict=True))
+def _by_rows(network: nn.Module, rows_at_once: int, **inputs: Tensor | None) -> ModelOutput:
+    """Calls the network on a few rows of its inputs at a time, the first of which is one of
+    `OF_WORDS`, and joins what it gives.
+
+    Padding that those rows have in common is left out and put back as zeros, since it could change
+    the rounding of the real words.
+    """
+    num_rows, num_words = next(iter(inputs.values())).shape[:2]
+    parts = []
+    for start in range(0, num_rows, rows_at_once):
+        rows = {name: x[start : start + rows_at_once] for name, x in inputs.items() if x is not None}
+        if "attention_mask" in rows:
+            longest = int(rows["attention_mask"].sum(dim=1).max())
+            rows = {name: x[:, :longest] if name in OF_WORDS else x for name, x in rows.items()}
+        parts.append(network(**rows))
+
+    def join(name: str, values: list) -> Tensor | tuple[Tensor, ...]:
+        if isinstance(values[0], tuple):
+            return tuple(join(name, list(same)) for same in zip(*values, strict=True))
+        if name in OF_WORDS:
+            values = [F.pad(x, (0, 0) * (x.ndim - 2) + (0, num_words - x.shape[1])) for x in values]
+        return torch.cat(values) if len(values) > 1 else values[0]
+
+    return type(parts[0])(**{name: join(name, [part[name] for part in parts]) for name in parts[0]})
 
 
 @contextmanager

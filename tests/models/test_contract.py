@@ -193,6 +193,21 @@ def test_an_image_depends_on_the_seed_its_prompt_and_its_number_alone(gan_name):
     assert not torch.equal(free[0], free[1])  # without a generator each row has its own noise
 
 
+def test_the_padding_of_a_caption_changes_no_bit_of_its_picture(gan_name):
+    _, _, model = build(gan_name)
+    perturbed(model)
+    long, short = torch.arange(3, 11)[None], torch.arange(5, 8)[None]
+    padded = torch.cat([long, torch.nn.functional.pad(short, (0, 5))])
+    mask = (torch.arange(8)[None] < torch.tensor([[8], [3]])).long()
+    maps = {"output_attentions": True} if MAPS[gan_name] else {}
+    both = model.generate(padded, mask, 2, generator=seeded_generator(5), **maps)
+    alone = model.generate(short, mask[1:, :3], 2, generator=seeded_generator(5), **maps)
+    assert all(torch.equal(image[2:], same) for image, same in zip(both.images, alone.images, strict=True))
+    for attention, same in zip(both.attentions or (), alone.attentions or (), strict=True):
+        assert torch.equal(attention[2:, :3], same) and (attention[2:, 3:] == 0).all()
+        assert (attention[:2, 3:] > 0).any()
+
+
 def test_drawing_happens_in_evaluation_mode_and_leaves_the_mode_alone(gan_name):
     """A new model is in training mode, where BatchNorm mixes the rows and dropout loses words."""
     _, config, model = build(gan_name)

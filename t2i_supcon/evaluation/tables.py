@@ -81,7 +81,7 @@ class ComparisonRow:
         improvement, improvement_std: share by which each seed is better than the baseline of the
             same seed, mean and spread; None without such a baseline.
         p: of the gains, see `sign_flip_test`.
-        error: standard error of one seed's value over pictures, root mean square of the seeds'; None
+        error: standard error of one seed's value over pictures, root mean square over seeds; None
             where they were not evaluated with one.
     """
 

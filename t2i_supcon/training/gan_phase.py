@@ -382,35 +382,54 @@ class GANPhase:
             terms, statistics = terms | guidance.terms, guidance.statistics
         return self._backward(terms, statistics)
 
+    @torch.no_grad()
     def _embed_captions(self, batch: Batch) -> MicroBatch:
         """Embeds the captions, and draws all noise that the generator needs."""
-        with torch.no_grad():
-            text = self.text_encoder(batch.input_ids, batch.attention_mask)
+        text = self.text_encoder(batch.input_ids, batch.attention_mask)
+        draws = [self._draw_noise(batch, text) for _ in range(self.recipe.pixel_draws)]
+        return draws[0] if len(draws) == 1 else self._nearest(draws)
+
+    def _draw_noise(self, batch: Batch, text: TextEmbeddings) -> MicroBatch:
         noise, conditioning_noise = (
             torch.randn(len(batch), width, device=text.sent_emb.device) if width else None
             for width in (self.config.noise_dim, self.conditioning_dim)
         )
         return MicroBatch(batch, text, noise, conditioning_noise)
 
+    def _nearest(self, draws: list[MicroBatch]) -> MicroBatch:
+        """Of several draws of noise for the same rows, each row's whose picture is nearest to the
+        real one, as implicit maximum likelihood learns generators (Li and Malik, arXiv
+        1809.09087)."""
+        real = draws[0].batch.images[-1]
+        with kept_buffers(self.generator):
+            pictures = [self._draw(micro).images[-1] for micro in draws]
+        distances = torch.stack([(picture - real).abs().flatten(1).mean(dim=1) for picture in pictures])
+        nearest, rows = distances.argmin(dim=0), torch.arange(len(real), device=real.device)  # (B,)
+
+        def chosen(noises: list[Tensor | None]) -> Tensor | None:
+            return None if noises[0] is None else torch.stack(noises)[nearest, rows]
+
+        noise, conditioning_noise = (
+            chosen([getattr(micro, name) for micro in draws]) for name in ("noise", "conditioning_noise")
+        )
+        return MicroBatch(draws[0].batch, draws[0].text, noise, conditioning_noise)
+
     def _generate(self, micro: MicroBatch) -> Generated:
         """Images and, for a discriminator that reads this, what the image encoder sees in them."""
-        text = micro.text
-        output = self.generator(
-            micro.noise, text.sent_emb, text.word_embs, text.attention_mask, micro.conditioning_noise
-        )
+        output = self._draw(micro)
         if not self.reads_features:
             return Generated(output)
         return Generated(output, self.image_encoder(self._augment(output.images)[-1]))
 
+    def _draw(self, micro: MicroBatch) -> GeneratorOutput:
+        text = micro.text
+        return self.generator(micro.noise, text.sent_emb, text.word_embs, text.attention_mask, micro.conditioning_noise)
+
     @torch.no_grad()
     def _generate_without_graph(self, micro: MicroBatch) -> Generated:
         """What `_generate` gives; only that one moves BatchNorm's running statistics."""
-        buffers = list(self.generator.buffers())
-        before = [buffer.clone() for buffer in buffers]
-        generated = self._generate(micro)
-        for buffer, old in zip(buffers, before):
-            buffer.copy_(old)
-        return generated
+        with kept_buffers(self.generator):
+            return self._generate(micro)
 
     def _augment(self, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the discriminator sees of images at all scales."""
@@ -601,6 +620,17 @@ def take_over(network: nn.Module, trained: nn.Module, recipe: GANRecipe) -> None
                 f"{tuple(tensor.shape)} around the second: name encoders of the same sizes"
             )
     network.load_state_dict(given)
+
+
+@contextmanager
+def kept_buffers(module: nn.Module) -> Iterator[None]:
+    """Puts buffers, such as BatchNorm's running statistics, back as they were behind the block."""
+    buffers = list(module.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    with torch.no_grad():
+        for buffer, old in zip(buffers, before):
+            buffer.copy_(old)
 
 
 @contextmanager

@@ -365,6 +365,9 @@ class GANRecipe(Recipe):
             ("separate", as SSA-GAN's authors did) or joins its sum ("joint", one backward per
             step).
         magp_every: compute the penalty every so many steps, weighted up by as much.
+        pixel_draws: with `pixels`, each row is generated from the one of so many draws of noise
+            whose picture is nearest to the real one, so that the noise decides what the caption
+            leaves open; 1 = no choice.
         ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the
             live one is.
         wrong_captions: a row's wrong caption is the next row's in the batch of all processes; the
@@ -382,6 +385,7 @@ class GANRecipe(Recipe):
     betas: tuple[float, float] = number((0.0, 0.9), 0, 1, below=True)
     magp_step: Literal["separate", "joint"] = "separate"
     magp_every: int = number(1, 1)
+    pixel_draws: int = number(1, 1, 1000)
     ema_decay: float | None = number(None, 0, 1, below=True)
     wrong_captions: Literal["next", "rotated"] = "next"
     augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)
@@ -395,6 +399,8 @@ class GANRecipe(Recipe):
             raise ValueError(
                 f"batch_size is {self.batch_size}; a row's wrong caption is another row's, so phase 2 needs at least 2"
             )
+        if self.pixel_draws > 1 and "pixels" not in self.loss_weights:
+            raise ValueError(f"pixel_draws is {self.pixel_draws}, and loss_weights names no 'pixels' to choose by")
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:

@@ -87,6 +87,29 @@ def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch)
     assert not torch.equal(found["no"]["g_adv"], found["bf16"]["g_adv"])  # the rest is computed in bf16
 
 
+def test_each_row_takes_the_draw_whose_picture_is_nearest(encoders, batch):
+    weights = WEIGHTS | {"pixels": 1}
+    phase = make_phase(encoders, loss_weights=weights, pixel_draws=4)
+    before = copy.deepcopy(phase.generator.state_dict())
+    torch.manual_seed(3)
+    found = phase._embed_captions(batch).noise
+    torch.manual_seed(3)
+    draws = [torch.randn(4, 6) for _ in range(4)]
+    text = phase.text_encoder(batch.input_ids, batch.attention_mask)
+    for row in range(4):
+        distances = []
+        for noise in draws:
+            picture = phase.generator(noise, text.sent_emb, text.word_embs, text.attention_mask).images[-1][row]
+            distances.append((picture - batch.images[-1][row]).abs().mean().item())
+        assert torch.equal(found[row], draws[distances.index(min(distances))][row])
+    phase.generator.load_state_dict(before)
+    phase._embed_captions(batch)
+    assert all(torch.equal(value, before[name]) for name, value in phase.generator.state_dict().items())
+    assert phase.train_step(batch).terms.keys() == weights.keys()
+    with pytest.raises(ValueError, match="pixel_draws is 4, and loss_weights names no 'pixels'"):
+        make_phase(encoders, pixel_draws=4)
+
+
 def test_fp16_is_refused_for_the_penalty_alone(encoders):
     fp16 = SimpleNamespace(mixed_precision="fp16")  # a real one needs a GPU
     with pytest.raises(

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "t2i_supcon"
 ALLOWED = {
     "losses": {"losses"},
     "metrics": {"metrics"},
-    "metrics/features": {"metrics", "models"},
+    "metrics/features": {"metrics", "models", "conversion", "hub"},
     "metrics/space": {"metrics"},
     "metrics/modules": {"metrics", "evaluation"},
     "models": {"models", "hub"},

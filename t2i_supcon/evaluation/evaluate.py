@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from tqdm import tqdm
 
@@ -88,20 +90,33 @@ def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: 
     made_of = {"network": network.protocol, "rows": data_hash, "image_size": image_size}
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{key}.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            return FeatureSet(kept["features"], kept["labels"], kept.get("logits"))
-    found = embed(network.features_and_logits, RealPictures(rows, image_size), batch_size, "real pictures")
     state = PartialState()
+    kept = [_read_kept(path) if state.is_main_process else None]
+    broadcast_object_list(kept)  # one process decides: others may see another disk, or look a moment later
+    if kept[0] is not None:
+        return kept[0]
+    found = embed(network.features_and_logits, RealPictures(rows, image_size), batch_size, "real pictures")
     if state.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".partial-{path.name}")
+        partial = path.with_name(f".partial-{os.getpid()}-{path.name}")  # another evaluation may write the same
         arrays = {"features": found.features, "labels": found.labels}
         with open(partial, "wb") as file:
             np.savez(file, **arrays, **({} if found.logits is None else {"logits": found.logits}))
         os.replace(partial, path)
     state.wait_for_everyone()
     return found
+
+
+def _read_kept(path: Path) -> FeatureSet | None:
+    """What `embed_real` has kept; None where there is nothing, or a damaged file, which is said."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return FeatureSet(kept["features"], kept["labels"], kept.get("logits"))
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logger.warning("%s is damaged (%s); the features are computed once more", path, error)
+        return None
 
 
 def with_sentences(pictures: FeatureSet, network: FeatureNetwork, captions: Sequence[str]) -> FeatureSet:
@@ -298,6 +313,14 @@ def run_evaluation(
         raise ValueError(f"bootstrap is {bootstrap}; a standard error needs at least 2 sets of pictures")
     if images is not None and images < 2:
         raise ValueError(f"images is {images}; statistics need at least 2 pictures")
+    for name, number, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if number < least:
+            raise ValueError(f"{name} is {number}; it must be at least {least}")
+    of_models = {"images": images, "prompts_split": prompts_split, "truncation": truncation, "save_images": save_images}
+    if images_folder is not None and (
+        given := [name for name, value in of_models.items() if value is not None and value is not False]
+    ):
+        raise ValueError(f"{', '.join(given)}: only of what a model draws; {images_folder} holds its pictures already")
     training = load_rows(data, training_split)
     label_names = training.features["label"].names  # an id is the same label in both
     held_out = load_rows(data, split, label_names=label_names)

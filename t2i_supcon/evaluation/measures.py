@@ -126,7 +126,7 @@ def _density_coverage(sets: Compared) -> dict[str, float]:
 
 
 def _class_frechet(sets: Compared) -> dict[str, float]:
-    real, judged = sets.real, sets.judged
+    real, judged = (one.take(np.flatnonzero(one.labels >= 0)) for one in (sets.real, sets.judged))
     result = class_frechet_distance(real.features, real.labels, judged.features, judged.labels, at_least=PER_CLASS)
     return {"class_frechet": result.mean, "class_frechet.classes": float(result.classes)}
 
@@ -209,7 +209,7 @@ def check_measures(names: Sequence[str], has_labels: bool, has_logits: bool, has
         if name not in MEASURES:
             raise ValueError(f"there is no metric {name!r}; known are {', '.join(MEASURES)}")
         if "labels" in MEASURES[name].needs and not has_labels:
-            raise ValueError(f"{name} needs labels of the pictures, and these have none")
+            raise ValueError(f"{name} needs labels of the pictures, and these have none; choose other metrics")
         if "logits" in MEASURES[name].needs and not has_logits:
             raise ValueError(f"{name} needs a feature network with classes of its own, such as inception-fid")
         if "sentences" in MEASURES[name].needs and not has_sentences:

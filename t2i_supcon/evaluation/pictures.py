@@ -136,7 +136,8 @@ class DrawnPictures:
 
 @dataclass
 class FolderPictures:
-    """The PNG files of a folder, in the order of their names: pictures of any model.
+    """The PNG files of a folder, in the order of their names: pictures of any model, decoded as
+    real ones are (see `decode_image`).
 
     A file's text may hold `prompt` and `label`, as `DrawnPictures` writes them.
 
@@ -162,7 +163,7 @@ class FolderPictures:
                 with Image.open(file) as image:
                     sizes.setdefault(image.size, file)
                     text = getattr(image, "text", {})
-            except OSError as error:
+            except (OSError, SyntaxError, ValueError) as error:  # PIL names damage in all these ways
                 raise ValueError(f"{file} cannot be read as a picture ({error})") from error
             label = text.get("label", "")
             is_number = label.removeprefix("-").isdigit() and label.isascii()
@@ -181,7 +182,8 @@ class FolderPictures:
         mine = range(index, len(self.files), processes)
         for start in range(0, len(mine), size):
             numbers = list(mine[start : start + size])
-            pixels = [np.asarray(Image.open(self.files[i]).convert("RGB")) for i in numbers]
+            files = [str(self.files[i]) for i in numbers]
+            pixels = [np.asarray(decode_image({"bytes": None, "path": file}, "a picture")) for file in files]
             yield Pictures(numbers, scale_pixels(torch.from_numpy(np.stack(pixels))))
 
 

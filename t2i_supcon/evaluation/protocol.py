@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from .measures import MEASURES
+
 FILE = "evaluation.json"
 PACKAGES = ("t2i_supcon", "torch", "transformers", "numpy", "pillow")
 
@@ -83,6 +85,9 @@ class Evaluation:
         path = path / FILE if path.is_dir() else path
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("values", "yardstick", "subject"):
+                if not isinstance(content[name], dict):
+                    raise TypeError(f"{name} is no mapping")
             return cls(**{**content, "protocol": Protocol(**content["protocol"])})
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} holds no evaluation of this package ({type(error).__name__}: {error})") from error
@@ -95,7 +100,8 @@ def made_now() -> dict[str, object]:
 
 
 def check_comparable(evaluations: Mapping[str, Evaluation]) -> None:
-    """Refuses numbers that were measured in different ways.
+    """Refuses numbers that were measured in different ways. What only one of them measured may be
+    measured in any way.
 
     Raises:
         ValueError: names the first field of the protocol that differs, with both values.
@@ -103,8 +109,13 @@ def check_comparable(evaluations: Mapping[str, Evaluation]) -> None:
     (first_name, first), *others = evaluations.items()
     for name, other in others:
         ours, theirs = asdict(first.protocol), asdict(other.protocol)
+        both = ours["settings"].keys() & theirs["settings"].keys()
+        for protocol in (ours, theirs):
+            protocol["settings"] = {name: protocol["settings"][name] for name in sorted(both)}
         for key in ours:
             if key in ("data", "seed"):  # data is compared by its hash; seeds are what is averaged over
+                continue
+            if key == "encoders" and not any("sentences" in MEASURES[name].needs for name in both & MEASURES.keys()):
                 continue
             if ours[key] != theirs[key]:
                 raise ValueError(

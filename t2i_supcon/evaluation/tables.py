@@ -57,17 +57,30 @@ def variant_of(evaluation: Evaluation) -> tuple[str, str]:
     Raises:
         ValueError: it does not say by which recipe the model was trained.
     """
-    recipe = yaml.safe_load(str(evaluation.subject.get("recipe", "")))
-    if not isinstance(recipe, dict):
-        raise ValueError(
-            f"the evaluation of {evaluation.subject.get('name')} does not say how the model was trained: evaluate the "
-            "model in the folder that the run left, beside its recipe.yaml"
-        )
+    recipe = recipe_of(evaluation)
     weights = recipe.get("loss_weights") or {}
     added = [label for term, label in VARIANTS.items() if weights.get(term)]
     if recipe.get("positives", "label") != "label":
         added.append(f"({recipe['positives']})")  # of several labels a row
     return recipe["model"], " ".join(added) or BASELINE
+
+
+def recipe_of(evaluation: Evaluation) -> dict[str, object]:
+    """The recipe of the model that was judged, with its `model` and `seed`.
+
+    Raises:
+        ValueError: the evaluation does not say by which recipe the model was trained.
+    """
+    try:
+        recipe = yaml.safe_load(str(evaluation.subject.get("recipe", "")))
+    except yaml.YAMLError:
+        recipe = None
+    if not isinstance(recipe, dict) or not {"model", "seed"} <= recipe.keys():
+        raise ValueError(
+            f"the evaluation of {evaluation.subject.get('name')} does not say how the model was trained: evaluate the "
+            "model in the folder that the run left, beside its recipe.yaml"
+        )
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -113,9 +126,7 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
     for name, evaluation in evaluations.items():
         if metric not in evaluation.values:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(evaluation.values)}")
-        recipe = yaml.safe_load(str(evaluation.subject.get("recipe", "")))
-        cell = found.setdefault(variant_of(evaluation), {})
-        seed = recipe["seed"]
+        cell, seed = found.setdefault(variant_of(evaluation), {}), recipe_of(evaluation)["seed"]
         if seed in cell:
             raise ValueError(f"{name} is a second evaluation of the same GAN, guidance and seed {seed}")
         cell[seed] = evaluation.values[metric]

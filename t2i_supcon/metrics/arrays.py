@@ -67,8 +67,7 @@ def as_pairs(a: Array, b: Array, names: tuple[str, str]) -> tuple[np.ndarray, np
     Raises:
         ValueError: shapes that differ or are not (N, D).
     """
-    if a.ndim != 2 or tuple(a.shape) != tuple(b.shape):
-        raise ValueError(
-            f"{names[0]} have shape {tuple(a.shape)} and {names[1]} {tuple(b.shape)}; expected (N, D) twice"
-        )
+    a, b = as_float64(a), as_float64(b)
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(f"{names[0]} have shape {a.shape} and {names[1]} {b.shape}; expected (N, D) twice")
     return unit_rows(a), unit_rows(b)

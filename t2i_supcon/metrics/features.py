@@ -22,6 +22,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..conversion.errors import one_line_errors
+from ..hub import split_revision
 from ..models import CLIPPairModel, DAMSMModel
 from ..models.inception import BasicConv2d, InceptionTrunk
 from ..models.weights import weights_hash
@@ -140,8 +142,9 @@ class FeatureNetwork(nn.Module):
         Raises:
             ValueError: there is none.
         """
+        repository, revision = split_revision(self.text_source)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.text_source)
+            tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{self.name}: {self.text_source} has no tokenizer beside its weights ({error})"
@@ -322,7 +325,7 @@ class VisionModel(FeatureNetwork):
     `preprocessor_config.json` says.
 
     Args:
-        source: folder or name on the Hub.
+        source: folder or name on the Hub, also "user/name@revision".
     """
 
     kind = "vision"
@@ -330,8 +333,9 @@ class VisionModel(FeatureNetwork):
     def __init__(self, source: str | None = None, resize: str | None = None, image_size: int | None = None):
         refuse(self.kind, resize=resize)
         network = load_pretrained(self.kind, source)
+        repository, revision = split_revision(source)
         try:
-            processor, _ = ImageProcessingMixin.get_image_processor_dict(source)
+            processor, _ = ImageProcessingMixin.get_image_processor_dict(repository, revision=revision)
             mean, std = processor["image_mean"], processor["image_std"]
         except (OSError, KeyError) as error:
             raise ValueError(
@@ -422,18 +426,18 @@ def refuse(kind: str, **given: str | None) -> None:
 
 
 def load_pretrained(kind: str, source: str | None) -> PreTrainedModel:
-    """A model of transformers or of this package. A pooling layer that its file does not hold is
-    left out, where transformers would make one of random weights.
+    """A model of transformers or of this package, in a folder or on the Hub ("user/name" or
+    "user/name@revision"). A pooling layer that its file does not hold is left out, where
+    transformers would make one of random weights.
 
     Raises:
         ValueError: none is named, nothing of that kind is there, or other weights are missing.
     """
     if source is None:
         raise ValueError(f"{kind} features need the folder or name of a model, as in {kind}:NAME")
-    try:
-        network, loaded = AutoModel.from_pretrained(source, output_loading_info=True)
-    except OSError as error:
-        raise ValueError(f"{kind}: there is no saved model at {source!r} ({error})") from error
+    repository, revision = split_revision(source)
+    with one_line_errors(f"{kind}: there is no saved model at {source!r}", repository, revision):
+        network, loaded = AutoModel.from_pretrained(repository, revision=revision, output_loading_info=True)
     missing = sorted(loaded["missing_keys"])
     if missing and all(key.startswith("pooler.") for key in missing):
         network.pooler = None

@@ -63,6 +63,8 @@ def r_precision(image_emb: Array, sent_emb: Array, wrong: Array) -> float:
     n = len(images)
     if wrong.ndim != 2 or len(wrong) != n or wrong.shape[1] == 0 or n == 0:
         raise ValueError(f"wrong has shape {wrong.shape}; expected ({n}, K), one row of candidates per image")
+    if not np.issubdtype(wrong.dtype, np.integer):
+        raise ValueError(f"wrong holds {wrong.dtype}; expected whole numbers, the candidates' rows")
     if wrong.min() < 0 or wrong.max() >= n:
         raise ValueError(f"wrong names rows {wrong.min()} to {wrong.max()}; there are rows 0 to {n - 1}")
     hits = [

@@ -54,7 +54,7 @@ class FeatureStatistics(NamedTuple):
             with np.load(path, allow_pickle=False) as file:
                 mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
                 count = int(file["count"]) if "count" in file else None
-                protocol = json.loads(str(file["protocol"])) if "protocol" in file else None
+                protocol = dict(json.loads(str(file["protocol"]))) if "protocol" in file else None
         except FileNotFoundError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -169,6 +169,7 @@ def check_same_protocol(a: Mapping[str, object] | None, b: Mapping[str, object] 
     """
     if a is None or b is None:
         return
+    a, b = (json.loads(json.dumps(dict(protocol))) for protocol in (a, b))  # as files keep them: tuples are lists
     for field in sorted(a.keys() | b.keys()):
         if a.get(field) != b.get(field):
             raise ValueError(

@@ -16,8 +16,9 @@ from conftest import CAPTIONS, TINY_IMAGE, TINY_TEXT, encoded, picture
 from PIL import Image
 from transformers import AutoTokenizer
 
+from t2i_supcon.data import load_rows
 from t2i_supcon.evaluation import Evaluation
-from t2i_supcon.evaluation.evaluate import warn_of_bias
+from t2i_supcon.evaluation.evaluate import embed_real, warn_of_bias
 from t2i_supcon.evaluation.protocol import check_comparable
 from t2i_supcon.metrics import feature_statistics, frechet_distance, kernel_distance
 from t2i_supcon.metrics.features import feature_network
@@ -144,6 +145,20 @@ def test_two_processes_find_the_same_numbers(folders, others, tiny_data, tmp_pat
     assert one.protocol == two.protocol
 
 
+def test_features_that_are_kept_are_used_and_damaged_ones_are_not(folders, tiny_data, tmp_path, caplog):
+    rows, network = load_rows(str(tiny_data), "test"), feature_network(folders[1])
+    first = embed_real(network, rows, 16, "hash", 64)
+    (kept,) = (tmp_path / "cache" / "features").iterdir()
+    with np.load(kept) as arrays:
+        np.savez(kept, features=arrays["features"] + 1, labels=arrays["labels"])
+    assert (embed_real(network, rows, 16, "hash", 64).features == first.features + 1).all()
+    assert not caplog.records
+    kept.write_bytes(kept.read_bytes()[:-100])
+    again = embed_real(network, rows, 16, "hash", 64)
+    assert (again.features == first.features).all() and f"{kept} is damaged" in caplog.text
+    assert (embed_real(network, rows, 16, "hash", 64).labels == first.labels).all()
+
+
 def test_an_id_is_one_label_in_both_splits(folders, tmp_path):
     """Also where labels are words, of which the held-out split has not all."""
     for split, words in (("train", "abc"), ("test", "bc")):
@@ -185,6 +200,12 @@ def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):
         ),
         (["--model", model, "--images", "1"], "images is 1; statistics need at least 2"),
         (["--model", model, "--data", tmp_path / "nowhere"], "nowhere"),
+        (["--model", model, "--batch-size", "0"], "batch_size is 0; it must be at least 1"),
+        (["--model", model, "--seed", "-1"], "seed is -1; it must be at least 0"),
+        (
+            ["--images-folder", tmp_path / "mixed", "--images", "9", "--save-images"],
+            "images, save_images: only of what",
+        ),
         (["--images-folder", tmp_path / "empty"], "there is no PNG file"),
         (["--images-folder", tmp_path / "mixed"], "must be square and of one size; found 8 x 8 .a.png., 9 x 9 .b.png."),
     ]

@@ -24,6 +24,8 @@ def test_a_shift_moves_distances_by_its_square():
     assert compute("class_frechet", shifted) == {"class_frechet": pytest.approx(9), "class_frechet.classes": 3}
     unlabelled = FeatureSet(POINTS + SHIFT, np.where(LABELS == 1, -1, LABELS))
     assert compute("class_frechet", unlabelled)["class_frechet.classes"] == 2
+    both = Compared(unlabelled, unlabelled)  # those without label are no class
+    assert MEASURES["class_frechet"].compute(both)["class_frechet.classes"] == 2
 
 
 def test_the_same_points_are_as_good_as_real_and_far_ones_are_not():

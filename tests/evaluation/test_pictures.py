@@ -50,6 +50,20 @@ def test_labels_of_a_folder_come_from_its_pictures(tmp_path):
     assert FolderPictures(tmp_path).prompts == [Prompt("", -1)]
 
 
+def test_a_folder_is_decoded_as_real_pictures_are(tmp_path):
+    """Transparent pixels on white, greys of 16 bits scaled, and damage named."""
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "a.png")
+    Image.new("I;16", (8, 8), 0).save(tmp_path / "b.png")
+    Image.new("I;16", (8, 8), 65535).save(tmp_path / "c.png")
+    (batch,) = FolderPictures(tmp_path).batches(3)
+    assert [image.unique().tolist() for image in batch.images] == [[1], [-1], [1]]
+    whole = (tmp_path / "c.png").read_bytes()
+    for damaged in (b"", whole[:20], whole[:45], whole[:30] + b"x" + whole[31:]):
+        (tmp_path / "d.png").write_bytes(damaged)
+        with pytest.raises(ValueError, match="d.png cannot be read as a picture"):
+            FolderPictures(tmp_path)
+
+
 def test_real_pictures_are_the_middle_of_their_images(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 3), dtype=np.uint8)
     folder = write_dataset(tmp_path / "rows", [0, 1, 2], images=[encoded(Image.fromarray(pixels))] * 3)

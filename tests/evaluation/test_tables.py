@@ -101,6 +101,10 @@ def test_what_cannot_be_compared_is_named():
     unknown = dataclasses.replace(evaluation("galip", {}, 0, 1.0), subject={"name": "mine"})
     with pytest.raises(ValueError, match="mine does not say how the model was trained"):
         compare({"x": unknown}, "frechet")
+    for recipe in ("model: [", "model: galip"):  # no YAML, and no seed
+        unknown = dataclasses.replace(unknown, subject={"name": "mine", "recipe": recipe})
+        with pytest.raises(ValueError, match="mine does not say how the model was trained"):
+            compare({"x": unknown}, "frechet")
 
 
 def test_files_are_read_and_a_plot_is_made(tmp_path):

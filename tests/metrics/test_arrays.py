@@ -50,5 +50,6 @@ def test_rows_of_length_one():
 def test_pairs_have_one_shape():
     first, second = as_pairs(np.array([[2.0, 0.0]]), torch.tensor([[0.0, 5.0]]), ("images", "texts"))
     assert first.tolist() == [[1, 0]] and second.tolist() == [[0, 1]]
+    assert as_pairs([[2, 0]], [[0, 5]], ("images", "texts"))[0].tolist() == [[1, 0]]
     with pytest.raises(ValueError, match=r"images have shape \(1, 2\) and texts \(2, 2\); expected \(N, D\) twice"):
         as_pairs(np.ones((1, 2)), np.ones((2, 2)), ("images", "texts"))

@@ -21,6 +21,7 @@ from transformers import (
     ViTModel,
 )
 
+from t2i_supcon.hub import folder_files, push_files
 from t2i_supcon.metrics.features import (
     FIDInception,
     InceptionFID,
@@ -29,6 +30,7 @@ from t2i_supcon.metrics.features import (
     resize_tf1,
 )
 from t2i_supcon.models.inception import InceptionTrunk
+from t2i_supcon.models.weights import weights_hash
 
 IMAGES = ("s64", "s48x80", "s256")
 
@@ -207,6 +209,22 @@ class TestEncoder:
             next(encoders.image_encoder.parameters()).add_(1)
         encoders.save_pretrained(tmp_path)
         assert feature_network(f"encoder:{tmp_path}").sha256 != before
+
+    def test_a_revision_on_the_hub_is_read_as_its_folder(self, hub, encoders, tokenizer, tmp_path):
+        hashes = []
+        tokenizer.save_pretrained(tmp_path)
+        for tag in ("first", "second"):
+            with torch.no_grad():
+                next(encoders.image_encoder.parameters()).add_(1)
+            encoders.save_pretrained(tmp_path)
+            push_files(folder_files(tmp_path), "me/encoders", tag=tag)
+            hashes.append(weights_hash(encoders))
+        network = feature_network("encoder:me/encoders@first")
+        assert [network.sha256, feature_network("encoder:me/encoders").sha256] == hashes
+        assert network.embed_texts(["a red circle"]).shape == (1, 8)
+        with pytest.raises(ValueError, match="encoder: there is no saved model at 'me/none@x': .*me/none") as error:
+            feature_network("encoder:me/none@x")
+        assert "\n" not in str(error.value)
 
 
 @pytest.fixture

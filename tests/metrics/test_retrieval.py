@@ -83,6 +83,8 @@ class TestRPrecision:
             r_precision(x, x, np.array([[0], [1], [3]]))
         with pytest.raises(ValueError, match=r"wrong has shape \(2, 1\); expected \(3, K\)"):
             r_precision(x, x, np.array([[0], [1]]))
+        with pytest.raises(ValueError, match="wrong holds float64; expected whole numbers"):
+            r_precision(x, x, np.array([[1.0], [2.0], [0.0]]))
 
     def test_candidates_are_of_other_classes(self):
         labels = torch.arange(30) % 3

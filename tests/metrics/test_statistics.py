@@ -203,6 +203,14 @@ class TestFiles:
         assert (loaded.mean == saved.mean).all() and (loaded.covariance == saved.covariance).all()
         assert (loaded.count, loaded.protocol) == (9, {"network": "inception-fid", "input_size": 299})
 
+    def test_protocols_are_compared_as_files_keep_them(self, tmp_path):
+        saved = feature_statistics(np.random.rand(9, 4), {"size": (64, 64), "scales": {"low": 1}})
+        saved.save(tmp_path / "real.npz")
+        loaded = FeatureStatistics.load(tmp_path / "real.npz")
+        assert frechet_distance(loaded, saved) == pytest.approx(0, abs=1e-9)
+        with pytest.raises(ValueError, match=r"size is \[64, 64\] on one side and \[64, 32\] on the other"):
+            frechet_distance(loaded, saved._replace(protocol={"size": (64, 32), "scales": {"low": 1}}))
+
     def test_are_those_of_pytorch_fid(self, tmp_path):
         mean, covariance = np.arange(3.0), np.eye(3)
         np.savez(tmp_path / "theirs.npz", mu=mean, sigma=covariance)
@@ -219,7 +227,8 @@ class TestFiles:
         np.savez(tmp_path / "other.npz", features=np.eye(2))
         np.save(tmp_path / "array.npy", np.eye(2))
         np.savez(tmp_path / "pickled.npz", mu=np.array([None]), sigma=np.eye(1))
-        for name in ("text.npz", "other.npz", "array.npy", "pickled.npz"):
+        np.savez(tmp_path / "protocol.npz", mu=np.zeros(1), sigma=np.eye(1), protocol=np.array("[1]"))
+        for name in ("text.npz", "other.npz", "array.npy", "pickled.npz", "protocol.npz"):
             with pytest.raises(ValueError, match=f"{name} holds no feature statistics"):
                 FeatureStatistics.load(tmp_path / name)
         np.savez(tmp_path / "shapes.npz", mu=np.zeros(3), sigma=np.eye(2))

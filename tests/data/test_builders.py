@@ -1,9 +1,10 @@
 """The table of what can be prepared."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+import forked
 
 from t2i_supcon.data import BUILDERS
 
@@ -12,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_help_names_every_kind_and_the_readme_gives_a_command_of_each():
     script = ROOT / "scripts" / "prepare_data.py"
-    shown = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
+    shown = forked.run([sys.executable, script, "--help"], check=True).stdout
     readme = (ROOT / "t2i_supcon" / "data" / "README.md").read_text()
     for name, builder in BUILDERS.items():
         assert f"prepare_data.py {name} " in shown and f"    {name} " in shown

@@ -1,11 +1,10 @@
 """Preparations that are killed, repeated or pointed at other files: shards are whole or go on."""
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
 
+import forked
 import pytest
 from data.conftest import cub_command, prepare_cub
 from loopback_hub import Repository
@@ -85,10 +84,8 @@ def test_a_run_ended_by_sigkill_goes_on_to_the_same_bytes(tmp_path, cub):
     expected = {path.name: path.read_bytes() for path in whole.iterdir()}
     whole.rename(tmp_path / "whole")
     command, out = cub_command(tmp_path, cub), tmp_path / "cub"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", DIES_AT_ROW_SIX, *command], env=environment, capture_output=True, text=True
-    )
+    (tmp_path / "dies.py").write_text(DIES_AT_ROW_SIX)
+    done = forked.run([sys.executable, tmp_path / "dies.py", *command])
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert {path.name for path in out.iterdir()} == {
         "train-00000-of-00003.parquet",

@@ -33,7 +33,7 @@ def run_anew(*command):
     [("train", "--"), ("generate", "--"), ("convert_checkpoint", "--"), ("prepare_data", "cub --")],
 )
 def test_help_is_for_newcomers(script, first):
-    result = run_anew(f"scripts/{script}.py", "--help")
+    result = run(f"scripts/{script}.py", "--help")
     assert result.returncode == 0
     assert f"scripts/{script}.py {first}" in result.stdout  # an example to copy
     assert len(result.stdout) > 400
@@ -110,9 +110,7 @@ def test_from_two_recipes_to_a_picture(tiny_data, tmp_path):
         *launch, "scripts/train.py", "--recipe", tmp_path / "encoders.yaml", "--output-dir", tmp_path / "encoders"
     )
     assert result.returncode == 0, result.stderr
-    result = run_anew(
-        "scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan", "steps=2"
-    )
+    result = run("scripts/train.py", "--recipe", tmp_path / "gan.yaml", "--output-dir", tmp_path / "gan", "steps=2")
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "gan" / "tensorboard").iterdir())
     assert "2/2" in result.stderr and "rows/s" in result.stderr and "supcon" in result.stderr  # the progress bar

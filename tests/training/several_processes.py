@@ -77,10 +77,14 @@ class Numbers:
         return {"taken": self.taken}
 
 
-if __name__ == "__main__":
+def main(folder, step):
     every = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3}
     recipe = parse_recipe({"phase": "encoders", "loss_weights": {"words": 1}, "steps": 9, **every})
     accelerator = Accelerator()
     set_seed(accelerator.process_index)
-    folder = Path(sys.argv[1].format(rank=accelerator.process_index))
-    loop.run(RandomWalk(accelerator, int(sys.argv[2])), Numbers, recipe, accelerator, folder, resume=True)
+    folder = Path(folder.format(rank=accelerator.process_index))
+    loop.run(RandomWalk(accelerator, int(step)), Numbers, recipe, accelerator, folder, resume=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

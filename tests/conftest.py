@@ -75,6 +75,30 @@ TINY = {
     },
 }
 TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
+SLOWEST = (  # from the slowest on
+    "spaces",
+    "training/test_loop.py",
+    "training/test_distributed.py",
+    "test_export.py",
+    "scripts",
+    "training",
+    "test_hub.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Gives each process whole files, whose fixtures are then made once, and of `spaces` the whole
+    folder, which shares a server. The slowest come first: begun last, one of them would keep a
+    single process busy at the end.
+    """
+    places = {}
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        item.add_marker(pytest.mark.xdist_group("spaces" if file.startswith("spaces/") else file))
+        slow = [place for place, name in enumerate(SLOWEST) if file == name or file.startswith(f"{name}/")]
+        places[item] = min(slow, default=len(SLOWEST))
+    items.sort(key=places.get)
 
 
 @pytest.fixture(autouse=True)
@@ -156,11 +180,15 @@ def write_dataset(
     return folder
 
 
+def write_tiny_data(folder: Path) -> Path:
+    """24 training and 100 test rows in 3 classes."""
+    write_dataset(folder, [i % 3 for i in range(24)])
+    return write_dataset(folder, [i % 3 for i in range(100)], "test")
+
+
 @pytest.fixture
 def tiny_data(tmp_path) -> Path:
-    """24 training and 100 test rows in 3 classes."""
-    write_dataset(tmp_path / "data", [i % 3 for i in range(24)])
-    return write_dataset(tmp_path / "data", [i % 3 for i in range(100)], "test")
+    return write_tiny_data(tmp_path / "data")
 
 
 @contextmanager

@@ -1,20 +1,21 @@
-"""Whole runs on a tiny dataset: their recipes, and what they leave behind."""
+"""Whole runs on a tiny dataset: their recipes, and what they leave behind.
+
+The data and a run of each phase are made once; tests read them, and change copies alone.
+"""
 
 import json
-import os
-import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import forked
 import pytest
-from conftest import TINY, TINY_IMAGE, TINY_TEXT, states_equal
+from conftest import TINY, TINY_IMAGE, TINY_TEXT, states_equal, write_tiny_data
 
 from t2i_supcon.training import train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 from t2i_supcon.training.recipe import parse_recipe
 
-ROOT = Path(__file__).parents[2]
 SEVERAL = Path(__file__).with_name("several_processes.py")
 EVERY = {"log_every": 2, "sample_every": 4, "eval_every": 4, "checkpoint_every": 3, "keep_checkpoints": 9}
 
@@ -39,7 +40,7 @@ def gan_recipe(data, encoders, **changes):
         "model": "ssagan",
         "encoders": str(encoders),
         "model_config": TINY["ssagan"],
-        "data": {"name": str(data)},
+        "data": {"name": str(data), "flip": True},
         "steps": 7,
         "batch_size": 8,
         "loss_weights": {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1},
@@ -50,11 +51,26 @@ def gan_recipe(data, encoders, **changes):
     return parse_recipe(values | EVERY | changes)
 
 
-@pytest.fixture
-def phase1(tiny_data, tmp_path):
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    return write_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def phase1(tiny_data, tmp_path_factory):
     """The folder of a whole run of phase 1."""
-    train(encoder_recipe(tiny_data), tmp_path / "phase1")
-    return tmp_path / "phase1"
+    folder = tmp_path_factory.mktemp("runs") / "phase1"
+    train(encoder_recipe(tiny_data), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phase2(tiny_data, phase1, tmp_path_factory):
+    """The folder of a whole run of phase 2; what it printed is beside it, in printed.txt."""
+    folder = tmp_path_factory.mktemp("runs") / "phase2"
+    with open(folder.with_name("printed.txt"), "w") as printed, redirect_stdout(printed):
+        train(gan_recipe(tiny_data, phase1 / "model"), folder)
+    return folder
 
 
 def entries(folder):
@@ -86,9 +102,5 @@ def launch(folder, *arguments):
 
 
 def launch_by_torchrun(folder, *arguments):
-    """The same, which takes its time to start."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*torchrun, SEVERAL, folder, *arguments], env=environment, capture_output=True, text=True, timeout=300
-    )
+    """The same by torch's launcher."""
+    return forked.run([sys.executable, SEVERAL.with_name("elastic_processes.py"), folder, *arguments])

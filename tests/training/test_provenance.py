@@ -1,6 +1,7 @@
 """What lies beside a saved model tells how it came about."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -17,8 +18,9 @@ from t2i_supcon.training.recipe import parse_recipe
 
 
 def test_both_phases_describe_what_they_save(tiny_data, phase1, tmp_path):
-    (tiny_data / "README.md").write_text("---\n---\n# Tiny shapes\n\n- Licence: none at all\n")
-    recipe = gan_recipe(tiny_data, phase1 / "model", steps=4, gradient_accumulation=2)
+    described = shutil.copytree(tiny_data, tmp_path / "data")
+    (described / "README.md").write_text("---\n---\n# Tiny shapes\n\n- Licence: none at all\n")
+    recipe = gan_recipe(described, phase1 / "model", steps=4, gradient_accumulation=2)
     train(recipe, tmp_path / "phase2")
     for folder, of, rows, shown in (
         (phase1, encoder_recipe(tiny_data), 8, "DAMSM encoders"),

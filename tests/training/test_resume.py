@@ -14,11 +14,16 @@ from t2i_supcon.training import EncoderPhase, train
 from t2i_supcon.training.checkpoint import FORMAT, list_checkpoints
 
 
+@pytest.fixture(scope="module")
+def three_steps(tiny_data, tmp_path_factory):
+    train(encoder_recipe(tiny_data), folder := tmp_path_factory.mktemp("three") / "run", max_steps=3)
+    return folder
+
+
 @pytest.fixture
-def stopped(tiny_data, tmp_path):
+def stopped(three_steps, tmp_path):
     """A run of phase 1 after three of its seven steps."""
-    train(encoder_recipe(tiny_data), tmp_path / "run", max_steps=3)
-    return tmp_path / "run"
+    return shutil.copytree(three_steps, tmp_path / "run")
 
 
 def test_rates_and_betas_are_those_of_the_new_recipe(tiny_data, stopped):
@@ -125,7 +130,7 @@ def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_da
     assert newest(run)["step"] == 7
 
 
-def test_killed_in_its_last_evaluation_it_ends_like_one_never_stopped(tiny_data, tmp_path, monkeypatch):
+def test_killed_in_its_last_evaluation_it_ends_like_one_never_stopped(tiny_data, phase1, tmp_path, monkeypatch):
     class Killed(BaseException):
         """What no handler of the program sees."""
 
@@ -135,7 +140,6 @@ def test_killed_in_its_last_evaluation_it_ends_like_one_never_stopped(tiny_data,
         return evaluate(phase)
 
     recipe = encoder_recipe(tiny_data)
-    train(recipe, tmp_path / "whole")
     evaluate = EncoderPhase.evaluate
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(EncoderPhase, "evaluate", killed)
@@ -143,7 +147,7 @@ def test_killed_in_its_last_evaluation_it_ends_like_one_never_stopped(tiny_data,
     (tmp_path / "run" / ".partial-metrics.jsonl").write_text("half")  # as a kill may leave them
     (list_checkpoints(tmp_path / "run" / "checkpoints")[0] / ".partial-state.pt").write_bytes(b"half")
     train(recipe, tmp_path / "run", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(phase1, tmp_path / "run")
     assert not list((tmp_path / "run").rglob(".partial-*"))
 
 

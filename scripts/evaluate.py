@@ -60,10 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
 
     try:
-        from t2i_supcon.evaluation import (
-            run_evaluation,
-            values_table,
-        )  # after parsing: --help should not wait for torch
+        from accelerate import PartialState  # after parsing: --help should not wait for torch
+
+        from t2i_supcon.evaluation import run_evaluation, values_table
 
         found = run_evaluation(**options)
     except (ValueError, OSError) as error:
@@ -71,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    print(values_table(found), options["output"], sep="\n\n")
+    PartialState().print(values_table(found), options["output"], sep="\n\n")  # once, of several processes
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,6 +40,12 @@ GRID = 24  # pictures shown of those that were judged
 Source = DrawnPictures | FolderPictures | RealPictures
 
 
+def launched_state() -> PartialState:
+    """The processes that `accelerate launch` started, this one among them; PartialState by itself
+    overlooks those on CPUs."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def cache_folder() -> Path:
     """Where features of real pictures are kept: `T2I_SUPCON_CACHE`, or in the user's cache."""
     return Path(os.environ.get("T2I_SUPCON_CACHE") or Path.home() / ".cache" / "t2i_supcon")
@@ -60,7 +66,7 @@ def embed(
         what: said beside the progress bar; None shows none.
         encoders: give `image_emb` of the same pictures.
     """
-    state = PartialState()
+    state = launched_state()
     parts, numbers = [], []
     count = len(range(state.process_index, len(pictures.prompts), state.num_processes))
     hidden = what is None or not state.is_main_process
@@ -90,7 +96,7 @@ def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: 
     made_of = {"network": network.protocol, "rows": data_hash, "image_size": image_size}
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{key}.npz"
-    state = PartialState()
+    state = launched_state()
     kept = [_read_kept(path) if state.is_main_process else None]
     broadcast_object_list(kept)  # one process decides: others may see another disk, or look a moment later
     if kept[0] is not None:
@@ -218,6 +224,7 @@ def evaluate(
     judged = embed(network.features_and_logits, pictures, batch_size, "pictures", encoders)
     if any("sentences" in MEASURES[name].needs for name in names):
         judged = with_sentences(judged, encoders or network, [prompt.caption for prompt in pictures.prompts])
+        warn_of_unread(int(np.isnan(judged.sentences).any(axis=1).sum()), len(judged.sentences))
     real_count, count = len(references.held_out.features), len(judged.features)
     errors = {}
     if bootstrap is not None:
@@ -243,9 +250,20 @@ def evaluate(
     return Evaluation(values, yardstick, protocol, subject, made_now(), errors)
 
 
+def warn_of_unread(unread: int, count: int) -> None:
+    """Says how many pictures measures of captions leave out."""
+    if unread and launched_state().is_main_process:
+        logger.warning(
+            "%d of %d pictures have captions without a word that the encoders know: r_precision and clip_score leave "
+            "them out",
+            unread,
+            count,
+        )
+
+
 def warn_of_bias(distance: float, bias: float, generated: int, real: int) -> None:
     """Warns where the numbers of pictures alone make up much of a Frechet distance."""
-    if bias > LARGE_BIAS * distance and PartialState().is_main_process:
+    if bias > LARGE_BIAS * distance and launched_state().is_main_process:
         logger.warning(
             "of the Frechet distance of %.4g between %d pictures and %d real ones, about %.3g are owed to these "
             "numbers alone, whatever the pictures: judge more, or compare equal numbers",
@@ -329,7 +347,7 @@ def run_evaluation(
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in pictures.files)).hexdigest()
         subject = {"name": str(images_folder), "images": digest[:16]}
     else:
-        draw = load_pipeline(model, PartialState().device)
+        draw = load_pipeline(model, launched_state().device)
         network, tokenizer = draw.model, draw.tokenizer
         described = held_out if prompts_split is None else load_rows(data, prompts_split, label_names=label_names)
         prompts = choose_prompts(described, captions, images, seed, tokenizer)
@@ -338,7 +356,7 @@ def run_evaluation(
         subject = subject_of_model(Path(model) if Path(model).is_dir() else None, model, network)
     found = evaluate(
         pictures,
-        feature_network(features, resize).to(PartialState().device),
+        feature_network(features, resize).to(launched_state().device),
         held_out,
         training,
         (content_hash(held_out), content_hash(training)),
@@ -349,17 +367,17 @@ def run_evaluation(
         subject=subject,
         groups=label_groups(data),
         batch_size=batch_size,
-        encoders=None if encoders is None else caption_network(encoders).to(PartialState().device),
+        encoders=None if encoders is None else caption_network(encoders).to(launched_state().device),
         bootstrap=bootstrap,
     )
-    if PartialState().is_main_process:
+    if launched_state().is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         shown = next(pictures.batches(min(GRID, len(pictures.prompts))))
         sentences = [pictures.prompts[number].caption for number in shown.numbers]
         labelled_grid([to_pil(image) for image in shown.images], sentences, columns=6).save(output / "evaluation.png")
         (output / "evaluation.md").write_text(values_table(found) + "\n", encoding="utf-8")
         found.save(output / FILE)
-    PartialState().wait_for_everyone()
+    launched_state().wait_for_everyone()
     return found
 
 

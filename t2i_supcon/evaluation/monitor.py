@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from accelerate import PartialState
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -10,7 +9,7 @@ from ..data import Rows
 from ..figures import YARDSTICKS
 from ..identity import content_hash
 from ..metrics.features import feature_network
-from .evaluate import check_pictures, embed, real_references, with_sentences
+from .evaluate import check_pictures, embed, launched_state, real_references, with_sentences
 from .measures import MEASURES
 from .pictures import DrawnPictures, choose_prompts
 
@@ -45,7 +44,7 @@ class GeneratorMonitor:
         image_size: int,
         groups: Mapping[str, str] | None = None,
     ):
-        device = PartialState().device
+        device = launched_state().device
         self.names = names
         self.network = feature_network(features).to(device)
         self.tokenizer = tokenizer

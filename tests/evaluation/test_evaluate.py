@@ -16,7 +16,7 @@ from conftest import CAPTIONS, TINY_IMAGE, TINY_TEXT, encoded, picture
 from PIL import Image
 from transformers import AutoTokenizer
 
-from t2i_supcon.data import load_rows
+from t2i_supcon.data import build_tokenizer, load_rows
 from t2i_supcon.evaluation import Evaluation
 from t2i_supcon.evaluation.evaluate import embed_real, warn_of_bias
 from t2i_supcon.evaluation.protocol import check_comparable
@@ -106,11 +106,11 @@ def others(model, tokenizer, tmp_path):
     texts = {**TINY_TEXT, "hidden_size": 6, "vocab_size": len(model[1])}
     narrow = DAMSMModel(DAMSMConfig(text_config=texts, image_config={**TINY_IMAGE, "hidden_size": 6}))
     narrow.save_pretrained(tmp_path / "others")
-    model[1].save_pretrained(tmp_path / "others")
+    build_tokenizer(CAPTIONS[:3], max_words=6).save_pretrained(tmp_path / "others")  # no word of the last one
     return tmp_path / "others"
 
 
-def test_captions_are_read_by_other_encoders_than_the_features(folders, others, tiny_data, tmp_path, capsys):
+def test_captions_are_read_by_other_encoders_than_the_features(folders, others, tiny_data, tmp_path, capsys, caplog):
     model, features = folders
     for output, network, more in (
         ("both", features, ["--encoders", others, "--metrics", "frechet", "label_accuracy", *OF_CAPTIONS]),
@@ -128,6 +128,7 @@ def test_captions_are_read_by_other_encoders_than_the_features(folders, others, 
     assert f"are read by another one: network encoder, sha256 {both.protocol.encoders['sha256']}" in (
         capsys.readouterr().out
     )
+    assert "5 of 20 pictures have captions without a word that the encoders know" in caplog.text
     alone = dataclasses.replace(both, protocol=dataclasses.replace(both.protocol, encoders=None))
     with pytest.raises(ValueError, match="cannot be compared: encoders is .*network.* in the first and None"):
         check_comparable({"a": both, "b": alone})
@@ -139,7 +140,9 @@ def test_two_processes_find_the_same_numbers(folders, others, tiny_data, tmp_pat
     options = [*map(str, options), "--encoders", str(others)]
     options += ["--metrics", "frechet", "kid", "label_accuracy", *OF_CAPTIONS]
     load_script().main([*options, "--output", str(tmp_path / "one")])
-    forked.run_together([sys.executable, SCRIPT, *options, "--output", tmp_path / "two"]).check_returncode()
+    done = forked.run_together([sys.executable, SCRIPT, *options, "--output", tmp_path / "two"])
+    done.check_returncode()
+    assert done.stdout.count("| frechet |") == 1  # they know each other
     one, two = (Evaluation.load(tmp_path / name) for name in ("one", "two"))
     assert one.values == pytest.approx(two.values, rel=1e-5)
     assert one.protocol == two.protocol

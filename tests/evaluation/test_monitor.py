@@ -1,5 +1,10 @@
 """A generator watched while it trains, against the same pictures judged by hand."""
 
+import json
+import sys
+from pathlib import Path
+
+import forked
 import pytest
 import torch
 from conftest import CAPTIONS, tiny_config
@@ -44,6 +49,20 @@ def test_its_numbers_are_those_of_the_pictures(watched):
     assert numbers["frechet"] == pytest.approx(frechet_distance(*sets), rel=1e-4)
     lines = monitor.report({"frechet": 3.0, "label_accuracy": 0.1}, numbers | {"frechet": 2.0})
     assert "untrained 3   trained 2   training images" in lines[1] and "held-out images" in lines[2]
+
+
+def test_several_processes_share_the_pictures_and_find_the_same(watched, tiny_data, tmp_path):
+    _, composite, tokenizer, *_ = watched
+    for part in (composite, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    script = Path(__file__).with_name("monitor_of_several.py")
+    command = [sys.executable, script, f"encoder:{tmp_path / 'encoders'}", tmp_path / "model", tiny_data]
+    forked.run_together([*command, tmp_path / "alone.json"], processes=1).check_returncode()
+    forked.run_together([*command, tmp_path / "of-{rank}.json"]).check_returncode()
+    alone, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "of-0", "of-1"))
+    assert first[0] == second[0] == pytest.approx(alone[0], rel=1e-5)
+    assert [drawn for _, drawn, _ in (alone, first, second)] == [31, 16, 15]
+    assert all(untouched for *_, untouched in (alone, first, second))
 
 
 def test_what_it_cannot_measure_is_refused_before_training(watched, tiny_data):

@@ -23,6 +23,13 @@ def main(arguments: list[str] | None = None) -> None:
     judged.add_argument("--images-folder", type=Path, help="folder of square PNG files of one size, by any model")
     parser.add_argument("--output", type=Path, required=True, help="folder for the result")
     parser.add_argument("--data", default="emoji", help="real pictures and captions, as a recipe's data.name")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="what the data calls its columns, e.g. captions=text label=null (no labels)",
+    )
     parser.add_argument("--split", default="test", help="held-out split (default: test)")
     parser.add_argument("--training-split", default="train", help="training split, the yardstick (default: train)")
     parser.add_argument(

@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import Rows, load_rows, to_pil
+from ..data import Columns, Rows, load_rows, to_pil
 from ..data.emoji import FOLDER as EMOJI_FOLDER
 from ..figures import labelled_grid
 from ..identity import content_hash
@@ -218,6 +218,8 @@ def evaluate(
     Raises:
         ValueError: something that cannot be measured, or too few pictures for it.
     """
+    if len(pictures.prompts) < 2:
+        raise ValueError(f"there is {len(pictures.prompts)} picture to judge; statistics need at least 2")
     size = pictures.image_size
     check_pictures(names, network, pictures.prompts, encoders)
     references = real_references(network, held_out, training, hashes, names, size, groups, batch_size, encoders)
@@ -290,6 +292,7 @@ def run_evaluation(
     images_folder: Path | None = None,
     *,
     data: str = "emoji",
+    columns: Sequence[str] = (),
     split: str = "test",
     training_split: str = "train",
     prompts_split: str | None = None,
@@ -312,6 +315,7 @@ def run_evaluation(
         model: folder or Hub name; or else
         images_folder: PNG files.
         data, split, training_split: real pictures and captions; see `load_rows`.
+        columns: what the data calls its columns, such as "captions=text" or "label=null".
         prompts_split: whose captions are drawn; the held-out split's when absent.
         features, resize: see `feature_network`.
         encoders: folder or Hub name of encoders, or a feature network that reads captions by its
@@ -339,9 +343,12 @@ def run_evaluation(
         given := [name for name, value in of_models.items() if value is not None and value is not False]
     ):
         raise ValueError(f"{', '.join(given)}: only of what a model draws; {images_folder} holds its pictures already")
-    training = load_rows(data, training_split)
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"output: {output} is a file; name a folder")
+    called = columns_of(columns)
+    training = load_rows(data, training_split, columns=called)
     label_names = training.features["label"].names  # an id is the same label in both
-    held_out = load_rows(data, split, label_names=label_names)
+    held_out = load_rows(data, split, columns=called, label_names=label_names)
     if images_folder is not None:
         pictures = FolderPictures(images_folder)
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in pictures.files)).hexdigest()
@@ -349,7 +356,9 @@ def run_evaluation(
     else:
         draw = load_pipeline(model, launched_state().device)
         network, tokenizer = draw.model, draw.tokenizer
-        described = held_out if prompts_split is None else load_rows(data, prompts_split, label_names=label_names)
+        described = held_out
+        if prompts_split is not None:
+            described = load_rows(data, prompts_split, columns=called, label_names=label_names)
         prompts = choose_prompts(described, captions, images, seed, tokenizer)
         save_to = output / "images" if save_images else None
         pictures = DrawnPictures(network.text_encoder, network.generator, tokenizer, prompts, seed, truncation, save_to)
@@ -379,6 +388,22 @@ def run_evaluation(
         found.save(output / FILE)
     launched_state().wait_for_everyone()
     return found
+
+
+def columns_of(given: Sequence[str]) -> Columns:
+    """Names of columns as a command has them: "captions=text", "label=null".
+
+    Raises:
+        ValueError: another form, or a name that the row schema has not.
+    """
+    named = {}
+    for one in given:
+        name, separator, column = one.partition("=")
+        if not separator or not column or name not in Columns.__dataclass_fields__:
+            known = ", ".join(Columns.__dataclass_fields__)
+            raise ValueError(f"columns: {one!r} is not NAME=COLUMN with a NAME of {known}")
+        named[name] = None if column == "null" else column
+    return Columns(**named)
 
 
 def caption_network(name: str) -> FeatureNetwork:

@@ -176,6 +176,22 @@ def test_an_id_is_one_label_in_both_splits(folders, tmp_path):
     assert {frozenset(found.tolist()) for found in labels} == {frozenset({0, 1, 2}), frozenset({1, 2})}
 
 
+def test_data_may_call_its_columns_otherwise_and_have_no_labels(folders, tmp_path):
+    (tmp_path / "named").mkdir()
+    for split in ("train", "test"):
+        rows = {"text": [CAPTIONS[i % 4] for i in range(8)], "picture": [encoded(picture(i)) for i in range(8)]}
+        rows["picture"] = [{"bytes": one, "path": None} for one in rows["picture"]]
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "named" / f"{split}-00000-of-00001.parquet")
+    model, features = folders
+    options = ["--model", model, "--data", tmp_path / "named", "--features", features, "--metrics", "frechet"]
+    options += ["--output", tmp_path / "out"]
+    with pytest.raises(SystemExit, match="there is no column 'image'"):
+        load_script().main([str(option) for option in options])
+    load_script().main([str(one) for one in (*options, "--columns", "image=picture", "captions=text", "label=null")])
+    protocol = Evaluation.load(tmp_path / "out").protocol
+    assert (protocol.real, protocol.generated) == (8, 8)
+
+
 def test_a_distance_that_is_mostly_bias_is_warned_of(caplog):
     warn_of_bias(distance=100.0, bias=9.0, generated=5000, real=1000)
     assert not caplog.records
@@ -188,6 +204,9 @@ def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):
     model, features = folders
     (tmp_path / "empty").mkdir()
     (tmp_path / "mixed").mkdir()
+    (tmp_path / "single").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "single" / "a.png")
+    (tmp_path / "file").touch()
     for name, size in (("a", 8), ("b", 9)):
         Image.new("RGB", (size, size)).save(tmp_path / "mixed" / f"{name}.png")
     cases = [
@@ -209,6 +228,13 @@ def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):
             ["--images-folder", tmp_path / "mixed", "--images", "9", "--save-images"],
             "images, save_images: only of what",
         ),
+        (["--images-folder", tmp_path / "single"], "there is 1 picture to judge; statistics need at least 2"),
+        (
+            ["--model", model, "--columns", "label"],
+            "columns: 'label' is not NAME=COLUMN with a NAME of image, captions",
+        ),
+        (["--model", model, "--columns", "captions=text"], "there is no column 'text' for captions"),
+        (["--model", model, "--output", tmp_path / "file"], "output: .*file is a file; name a folder"),
         (["--images-folder", tmp_path / "empty"], "there is no PNG file"),
         (["--images-folder", tmp_path / "mixed"], "must be square and of one size; found 8 x 8 .a.png., 9 x 9 .b.png."),
     ]

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -60,20 +61,23 @@ class TextToImagePipeline(Pipeline):
             [0, 1].
         batch_size: prompts that are drawn at once, 1 when absent.
 
-    With `pipeline(..., onnx=True)` onnxruntime draws in place of torch, on the CPU, several times
-    as fast and equal but for rounding. The model is exported at first, which takes some seconds,
-    and changes of its weights count no longer. It needs the extra `onnx`.
+    Two arguments of `pipeline(...)` make drawing faster, with pictures equal but for rounding:
+        onnx: onnxruntime draws, on the CPU. The model is exported at first, which takes some
+            seconds, and changes of its weights count no longer. It needs the extra `onnx`.
+        compile: torch.compile makes code for the model's generator. The first picture takes a
+            minute or so then, and so do the first ones of other numbers of words, two or three
+            times in all, where a GAN attends to words. It needs a C++ compiler.
 
     Raises:
         ValueError: a model that draws nothing or NaN, or whose weights are unfit, a prompt that is
             no string or holds no known word, an argument out of its range, `onnx` on another device
-            than the CPU or without the extra.
+            than the CPU or without the extra, `compile` without a compiler, both together.
     """
 
     _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
     _load_tokenizer = True
 
-    def __init__(self, model, tokenizer=None, device=None, onnx: bool = False, **kwargs):
+    def __init__(self, model, tokenizer=None, device=None, onnx: bool = False, compile: bool = False, **kwargs):
         if not isinstance(model, TextToImageModel):
             raise ValueError(f"a {type(model).__name__} draws no pictures; give a model named ...ForTextToImage")
         where = f"model {model.config.name_or_path!r}"
@@ -85,10 +89,15 @@ class TextToImagePipeline(Pipeline):
             raise ValueError(f"{where}: its tokenizer has {len(tokenizer)} words, its text encoder {known}")
         refuse_unfit_weights(model, model.loading_problems, where)
         check_device(device)
+        if onnx and compile:
+            raise ValueError("onnx=True and compile=True are two ways to draw faster; give one of them")
         super().__init__(model, tokenizer, device=device, **kwargs)
         if onnx and self.device.type != "cpu":
             raise ValueError(f"onnx=True draws on the CPU, and the device is {self.device}; give device='cpu'")
         self._session = open_session(to_onnx(model, tokenizer).SerializeToString()) if onnx else None
+        self._compiles = compile
+        if compile:
+            model.generator.compile()
         self._seen: set[str] = set()  # prompts whose left-out words have been named
 
     def __call__(
@@ -192,7 +201,8 @@ class TextToImagePipeline(Pipeline):
         if self._session is not None:
             images = draw_rows(self._session, **inputs, **noises)
         else:
-            images = self.model.generate(**inputs, **noises).images[-1]
+            with compiling() if self._compiles else nullcontext():
+                images = self.model.generate(**inputs, **noises).images[-1]
         if not images.isfinite().all():
             raise ValueError(f"model {self.model.config.name_or_path!r} draws NaN: its weights are unfit")
         return {"images": images}
@@ -202,6 +212,25 @@ class TextToImagePipeline(Pipeline):
             return [to_pil(image) for image in images]
         unit = (images.float() + 1) / 2  # (N, 3, S, S) in [0, 1]
         return unit if output_type == "pt" else unit.permute(0, 2, 3, 1).numpy()
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Says in one sentence that torch cannot compile a network called in the block.
+
+    Raises:
+        ValueError: as where there is no C++ compiler.
+    """
+    from torch._dynamo.exc import BackendCompilerFailed  # here, since importing it takes seconds
+
+    try:
+        yield
+    except BackendCompilerFailed as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"torch cannot compile the generator ({reason:.200}); install a C++ compiler, such as g++, or draw "
+            "without compile=True"
+        ) from error
 
 
 def check_device(device: torch.device | str | int | None) -> None:
@@ -223,6 +252,7 @@ def load_pipeline(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     onnx: bool = False,
+    compile: bool = False,
 ) -> TextToImagePipeline:
     """Loads a pipeline from a folder or the Hub as `transformers.pipeline` does, but answers
     whatever is missing or damaged there in one line.
@@ -231,7 +261,7 @@ def load_pipeline(
         name: of a folder or of a repository on the Hub, "user/name" or "user/name@revision".
         device: an accelerator where there is one, when absent.
         dtype: of the weights, such as torch.bfloat16 or "bfloat16"; as stored when absent.
-        onnx: draw with onnxruntime; see `TextToImagePipeline`.
+        onnx, compile: draw with onnxruntime or compiled code; see `TextToImagePipeline`.
 
     Raises:
         ValueError: see `load_pretrained` and `TextToImagePipeline`.
@@ -241,7 +271,7 @@ def load_pipeline(
     tokenizer = load_tokenizer(name, "model")
     if dtype is not None:
         model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
-    return TextToImagePipeline(model, tokenizer, device=device, onnx=onnx, task=TASK)
+    return TextToImagePipeline(model, tokenizer, device=device, onnx=onnx, compile=compile, task=TASK)
 
 
 PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TextToImagePipeline, pt_model=AutoModel, type="multimodal")

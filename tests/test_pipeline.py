@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partialmethod
 
 import datasets
 import numpy as np
@@ -14,7 +15,8 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import t2i_supcon
 from t2i_supcon.models import GANS, sample_noise, seeded_generator
-from t2i_supcon.pipeline import load_pipeline
+from t2i_supcon.models.stacked import up_block
+from t2i_supcon.pipeline import TextToImagePipeline, compiling, load_pipeline
 from t2i_supcon.training.recipe import build_model_config
 
 PROMPTS = ["a red star", "yellow circle", "a blue square on white", "a small triangle"]
@@ -345,3 +347,48 @@ def test_half_precision_draws_nearly_the_same(folder, dtype):
     assert {p.dtype for p in half.model.parameters()} == {dtype}
     a, b = (draw("a red star", num_images_per_prompt=2, seed=0, output_type="np") for draw in (full, half))
     assert b.dtype == np.float32 and np.abs(a - b).mean() < 0.02 and np.corrcoef(a.flat, b.flat)[0, 1] > 0.98
+
+
+class Layers(torch.nn.Sequential):
+    def forward(self, x):  # torch looks into no module whose code is its own
+        return super().forward(x)
+
+
+@torch.no_grad()
+def test_compiled_code_computes_what_the_layers_do():
+    """With the weights as constants, which nothing here asks for, torch 2.13 gets these wrong."""
+    layers, x = Layers(up_block(32, 16)), torch.randn(1, 32, 64, 64)
+    for _ in range(3):
+        layers(x)  # statistics that change something
+    layers.eval()
+    expected = layers(x)
+    layers.compile()
+    torch.testing.assert_close(layers(x), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_what_cannot_be_compiled_is_one_clear_error():
+    from torch._inductor import config
+
+    layers = Layers(torch.nn.Conv2d(3, 5, 3), torch.nn.Tanh())
+    layers.compile()
+    message = r"torch cannot compile the generator \(.* install a C\+\+ compiler, such as g\+\+, or draw without"
+    with config.patch({"cpp.cxx": (None, "/no/such/compiler")}), pytest.raises(ValueError, match=message), compiling():
+        layers(torch.randn(1, 3, 8, 8))
+
+
+def test_the_pipeline_compiles_by_one_argument(draw, monkeypatch):
+    with pytest.raises(ValueError, match="onnx=True and compile=True are two ways to draw faster; give one of them"):
+        TextToImagePipeline(draw.model, draw.tokenizer, onnx=True, compile=True)
+    plain = draw(PROMPTS, num_images_per_prompt=2, seed=3, output_type="pt")
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=backend))
+    fast = TextToImagePipeline(draw.model, draw.tokenizer, compile=True)
+    for ours, theirs in zip(fast(PROMPTS, num_images_per_prompt=2, seed=3, output_type="pt"), plain, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert 1 <= len(compiled) <= 2  # prompts of 2, 3 and 5 words: again for the second number of words only

@@ -81,7 +81,7 @@ def ways(
     found = {"papers' procedure": eager(model, plain=True), "eager": eager(model), "channels_last": eager(last)}
     if not no_compile:
         compiled = copy.deepcopy(model)
-        compiled.generator.compile(options={"freezing": True})
+        compiled.generator.compile()
         found["compiled"] = eager(compiled)
     tokenizer = word_tokenizer({f"word{i}": i for i in range(1, 20)}, limit)
     session = open_session(to_onnx(model, tokenizer).SerializeToString())

@@ -36,9 +36,14 @@ def plain_operators() -> Iterator[None]:
         half = x.shape[1] // 2
         return x[:, :half] * x[:, half:].sigmoid()
 
+    def masked_affine(x, scale, shift, mask):
+        scales, shifts = scale.expand_as(x) * mask + 1, shift.expand_as(x) * mask
+        return scales * x + shifts
+
     plain = {
         "upsampled_conv2d": upsampled_conv2d,
         "channel_glu": channel_glu,
+        "masked_affine": masked_affine,
         "conv2d": F.conv2d,
         "wide_conv2d": F.conv2d,
         "leaky_relu": F.leaky_relu,

@@ -49,6 +49,18 @@ def channel_glu(x: Tensor) -> Tensor:
     return F.glu(x, dim=1)
 
 
+def masked_affine(x: Tensor, scale: Tensor, shift: Tensor, mask: Tensor) -> Tensor:
+    """Scales and shifts each channel where the mask allows it, x * (1 + scale * mask) + shift *
+    mask, as x + mask * (scale * x + shift): three passes over the map in place of five.
+
+    Args:
+        x: (B, C, h, w).
+        scale, shift: (B, C, 1, 1).
+        mask: (B, 1, h, w) in [0, 1].
+    """
+    return x + mask * torch.addcmul(shift, scale, x)
+
+
 _by_inputs_only = False  # of the whole process: on a GPU, gradients are computed in a thread of their own
 
 

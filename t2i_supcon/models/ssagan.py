@@ -67,8 +67,7 @@ class SemanticSpatialNorm(nn.Module):
         self.shift = SentenceMLP(text_dim, channels)
 
     def forward(self, x: Tensor, sent_emb: Tensor, mask: Tensor) -> Tensor:
-        x = self.norm(x)
-        return x + mask * torch.addcmul(self.shift(sent_emb), self.scale(sent_emb), x)
+        return operators.masked_affine(self.norm(x), self.scale(sent_emb), self.shift(sent_emb), mask)
 
 
 class SSAGeneratorBlock(nn.Module):
@@ -95,8 +94,8 @@ class SSAGeneratorBlock(nn.Module):
         shortcut = operators.upsampled_shortcut(self.shortcut, x, size)
         if self.upsample:
             x = F.interpolate(x, size=size, mode="nearest")
-        x = self.conv1(F.relu(self.norm1(x, sent_emb, mask)))
-        x = self.conv2(F.relu(self.norm2(x, sent_emb, mask)))
+        x = self.conv1(F.relu(self.norm1(x, sent_emb, mask), inplace=True))
+        x = self.conv2(F.relu(self.norm2(x, sent_emb, mask), inplace=True))
         return shortcut + self.gamma * x
 
 

@@ -70,6 +70,18 @@ def test_channel_glu(memory_format):
     assert operators.channel_glu(x).is_contiguous(memory_format=memory_format)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_masked_affine(memory_format):
+    def plain(x, scale, shift, mask):
+        return x * (scale * mask + 1) + shift * mask
+
+    shapes = ((2, 6, 5, 4), (2, 6, 1, 1), (2, 6, 1, 1), (2, 1, 5, 4))
+    check_equal(operators.masked_affine, plain, *shapes, memory_format=memory_format)
+    x = torch.randn(2, 6, 5, 4).to(memory_format=memory_format)
+    changed = operators.masked_affine(x, *(torch.randn(shape) for shape in shapes[1:]))
+    assert changed.is_contiguous(memory_format=memory_format)
+
+
 def test_leaky_relu_and_pool():
     check_equal(operators.leaky_relu, lambda x: torch.where(x > 0, x, 0.2 * x), (2, 3, 4, 4))
     check_equal(

@@ -52,24 +52,36 @@ def gan_recipe(data, encoders, **changes):
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory):
+def shared_data(tmp_path_factory):
     return write_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
 
 
+@pytest.fixture
+def tiny_data(shared_data):
+    before = modified(shared_data)
+    yield shared_data
+    assert modified(shared_data) == before, "change a copy: other tests read this data too"
+
+
+def modified(folder):
+    """When each file was changed last."""
+    return {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
 @pytest.fixture(scope="session")
-def phase1(tiny_data, tmp_path_factory):
+def phase1(shared_data, tmp_path_factory):
     """The folder of a whole run of phase 1."""
     folder = tmp_path_factory.mktemp("runs") / "phase1"
-    train(encoder_recipe(tiny_data), folder)
+    train(encoder_recipe(shared_data), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def phase2(tiny_data, phase1, tmp_path_factory):
+def phase2(shared_data, phase1, tmp_path_factory):
     """The folder of a whole run of phase 2; what it printed is beside it, in printed.txt."""
     folder = tmp_path_factory.mktemp("runs") / "phase2"
     with open(folder.with_name("printed.txt"), "w") as printed, redirect_stdout(printed):
-        train(gan_recipe(tiny_data, phase1 / "model"), folder)
+        train(gan_recipe(shared_data, phase1 / "model"), folder)
     return folder
 
 

@@ -1,5 +1,7 @@
 """What a dry run says of a run, against that run."""
 
+import shutil
+
 import pytest
 from conftest import TINY, TINY_IMAGE, TINY_TEXT, encoded, picture, write_dataset
 from training.conftest import encoder_recipe, gan_recipe, newest
@@ -46,8 +48,9 @@ def test_a_dry_run_counts_the_memory_that_training_holds(tiny_data, phase1, tmp_
 def test_a_broken_training_image_stops_the_dry_run_as_it_would_the_run(tiny_data, tmp_path, capsys, share):
     images = [encoded(picture(i)) for i in range(24)]
     images[17] = images[17][: len(images[17]) // 2]
-    write_dataset(tiny_data, [i % 3 for i in range(24)], images=images)
-    data = {"name": str(tiny_data), "max_broken_share": share}
+    broken = shutil.copytree(tiny_data, tmp_path / "data")
+    write_dataset(broken, [i % 3 for i in range(24)], images=images)
+    data = {"name": str(broken), "max_broken_share": share}
     recipe = encoder_recipe(tiny_data, data=data, steps=6, batch_size=4)
     if share:
         train(recipe, tmp_path / "run", dry_run=True)  # the row is allowed, and rows are read when they are needed

@@ -15,8 +15,8 @@ from t2i_supcon.training.checkpoint import FORMAT, list_checkpoints
 
 
 @pytest.fixture(scope="module")
-def three_steps(tiny_data, tmp_path_factory):
-    train(encoder_recipe(tiny_data), folder := tmp_path_factory.mktemp("three") / "run", max_steps=3)
+def three_steps(shared_data, tmp_path_factory):
+    train(encoder_recipe(shared_data), folder := tmp_path_factory.mktemp("three") / "run", max_steps=3)
     return folder
 
 

@@ -308,7 +308,8 @@ def check_captions(rows: datasets.Dataset, files: Sequence[str] = (), split: str
     Raises:
         BrokenRowError: names the first such row.
     """
-    for number, (image_id, captions) in enumerate(zip(rows["image_id"], rows["captions"])):
+    columns = rows["image_id"][:], rows["captions"][:]  # one by one they take ten times as long
+    for number, (image_id, captions) in enumerate(zip(*columns)):
         wrong = [caption for caption in captions or () if not split_words(caption or "")]
         if wrong or not captions:
             what = f"the caption {wrong[0]!r} holds no word" if wrong else "it has no caption"
@@ -320,7 +321,8 @@ def check_known_words(
 ) -> None:
     """Refuses rows of whose captions the tokenizer knows no word, as may be in other data than that
     its vocabulary comes from. Arguments and errors as of `check_captions`."""
-    for number, (image_id, captions) in enumerate(zip(rows["image_id"], rows["captions"])):
+    columns = rows["image_id"][:], rows["captions"][:]  # one by one they take ten times as long
+    for number, (image_id, captions) in enumerate(zip(*columns)):
         if captions and _known_caption(captions, 0, tokenizer) is None:
             what = f"no word of its {len(captions)} captions, such as {captions[0]!r}, is in the vocabulary"
             raise BrokenRowError(f"{name_row(files, number, split)}: {image_id}: {what}; {MEND}")

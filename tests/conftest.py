@@ -80,6 +80,7 @@ TINY = {
 TEXTS = {"galip": TINY_CLIP_TEXT}  # the other GANs read DAMSM's embeddings
 SLOWEST = (  # from the slowest on
     "spaces",
+    "training/test_emoji_recipes.py",
     "training/test_loop.py",
     "training/test_distributed.py",
     "test_export.py",

@@ -90,19 +90,16 @@ SLOWEST = (  # from the slowest on
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Gives each process whole files, whose fixtures are then made once, and of `spaces` the whole
-    folder, which shares a server. The slowest come first: begun last, one of them would keep a
-    single process busy at the end.
-    """
-    places = {}
-    for item in items:
+    """Puts the slowest files first: begun last, one of them would keep a single process busy at the
+    end."""
+
+    def place(item) -> int:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
-        item.add_marker(pytest.mark.xdist_group("spaces" if file.startswith("spaces/") else file))
         slow = [place for place, name in enumerate(SLOWEST) if file == name or file.startswith(f"{name}/")]
-        places[item] = min(slow, default=len(SLOWEST))
-    items.sort(key=places.get)
+        return min(slow, default=len(SLOWEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

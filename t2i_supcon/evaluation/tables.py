@@ -126,12 +126,13 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
     for name, evaluation in evaluations.items():
         if metric not in evaluation.values:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(evaluation.values)}")
-        cell, seed = found.setdefault(variant_of(evaluation), {}), recipe_of(evaluation)["seed"]
+        trained, seed = variant_of(evaluation), recipe_of(evaluation)["seed"]
+        cell = found.setdefault(trained, {})
         if seed in cell:
             raise ValueError(f"{name} is a second evaluation of the same GAN, guidance and seed {seed}")
         cell[seed] = evaluation.values[metric]
         if metric in evaluation.errors:
-            errors.setdefault(variant_of(evaluation), []).append(evaluation.errors[metric])
+            errors.setdefault(trained, []).append(evaluation.errors[metric])
     sign = 1 if higher_is_better(metric) else -1
     rows, gained = [], {}
     for gan, variant in sorted(found, key=lambda pair: (pair[0], pair[1] != BASELINE, pair[1])):

@@ -4,7 +4,7 @@ images fit their texts and labels."""
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -386,15 +386,13 @@ class GANPhase:
     def _embed_captions(self, batch: Batch) -> MicroBatch:
         """Embeds the captions, and draws all noise that the generator needs."""
         text = self.text_encoder(batch.input_ids, batch.attention_mask)
-        draws = [self._draw_noise(batch, text) for _ in range(self.recipe.pixel_draws)]
+        draws = [MicroBatch(batch, text, *self._noises(text.sent_emb)) for _ in range(self.recipe.pixel_draws)]
         return draws[0] if len(draws) == 1 else self._nearest(draws)
 
-    def _draw_noise(self, batch: Batch, text: TextEmbeddings) -> MicroBatch:
-        noise, conditioning_noise = (
-            torch.randn(len(batch), width, device=text.sent_emb.device) if width else None
-            for width in (self.config.noise_dim, self.conditioning_dim)
-        )
-        return MicroBatch(batch, text, noise, conditioning_noise)
+    def _noises(self, sent_emb: Tensor) -> list[Tensor | None]:
+        """Noise and conditioning noise for the rows of `sent_emb`."""
+        widths = self.config.noise_dim, self.conditioning_dim
+        return [torch.randn(len(sent_emb), width, device=sent_emb.device) if width else None for width in widths]
 
     def _nearest(self, draws: list[MicroBatch]) -> MicroBatch:
         """Of several draws of noise for the same rows, each row's whose picture is nearest to the
@@ -402,26 +400,27 @@ class GANPhase:
         1809.09087)."""
         real = draws[0].batch.images[-1]
         with kept_buffers(self.generator):
-            pictures = [self._draw(micro).images[-1] for micro in draws]
+            pictures = [self._run_generator(micro).images[-1] for micro in draws]
         distances = torch.stack([(picture - real).abs().flatten(1).mean(dim=1) for picture in pictures])
         nearest, rows = distances.argmin(dim=0), torch.arange(len(real), device=real.device)  # (B,)
 
         def chosen(noises: list[Tensor | None]) -> Tensor | None:
             return None if noises[0] is None else torch.stack(noises)[nearest, rows]
 
-        noise, conditioning_noise = (
-            chosen([getattr(micro, name) for micro in draws]) for name in ("noise", "conditioning_noise")
+        return replace(
+            draws[0],
+            noise=chosen([micro.noise for micro in draws]),
+            conditioning_noise=chosen([micro.conditioning_noise for micro in draws]),
         )
-        return MicroBatch(draws[0].batch, draws[0].text, noise, conditioning_noise)
 
     def _generate(self, micro: MicroBatch) -> Generated:
         """Images and, for a discriminator that reads this, what the image encoder sees in them."""
-        output = self._draw(micro)
+        output = self._run_generator(micro)
         if not self.reads_features:
             return Generated(output)
         return Generated(output, self.image_encoder(self._augment(output.images)[-1]))
 
-    def _draw(self, micro: MicroBatch) -> GeneratorOutput:
+    def _run_generator(self, micro: MicroBatch) -> GeneratorOutput:
         text = micro.text
         return self.generator(micro.noise, text.sent_emb, text.word_embs, text.attention_mask, micro.conditioning_noise)
 
@@ -627,10 +626,12 @@ def kept_buffers(module: nn.Module) -> Iterator[None]:
     """Puts buffers, such as BatchNorm's running statistics, back as they were behind the block."""
     buffers = list(module.buffers())
     before = [buffer.clone() for buffer in buffers]
-    yield
-    with torch.no_grad():
-        for buffer, old in zip(buffers, before):
-            buffer.copy_(old)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in zip(buffers, before):
+                buffer.copy_(old)
 
 
 @contextmanager

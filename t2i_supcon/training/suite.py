@@ -121,6 +121,8 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
         encoders[folder] = Job(folder, recipe, (f"seed={seed}", *suite.encoder_overrides), suite.minutes.get(recipe))
         return folder
 
+    if suite.judge is not None and isinstance(load_recipe(suite.judge["recipe"], recipes), GANRecipe):
+        raise ValueError(f"the recipe {suite.judge['recipe']!r} of the judge is of phase 2; name one of phase 1")
     judges = () if suite.judge is None else (phase1(**suite.judge),)
     judging = [option for folder in judges for option in ("--encoders", str(folder / "model"))]
     for cell in suite.cells:

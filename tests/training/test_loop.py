@@ -182,12 +182,12 @@ def test_sigterm_saves_after_the_step_and_says_how_to_go_on(tiny_data, tmp_path)
 
 def test_killed_at_random_it_goes_on_from_a_complete_checkpoint(tiny_data, tmp_path):
     recipe = encoder_recipe(
-        tiny_data, steps=3000, log_every=1, checkpoint_every=1, keep_checkpoints=2, sample_every=4, eval_every=4
+        tiny_data, steps=3000, log_every=1, checkpoint_every=1, keep_checkpoints=2, sample_every=3, eval_every=3
     )
     chance, folder, reached = random.Random(0), tmp_path / "run", 0
     for _ in range(3):
         process = start(recipe, folder, "--resume", "--tracker", "none")
-        wait_for_step(process, folder, reached + chance.randint(1, 4))
+        wait_for_step(process, folder, reached + chance.randint(1, 6))
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
         process.communicate()

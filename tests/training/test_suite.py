@@ -71,6 +71,10 @@ def test_a_judge_reads_the_captions_of_all_cells_and_guides_none(recipes, tiny_d
         assert evaluate[evaluate.index("--encoders") + 1] == str(judge / "model") and job.needs[0] == judge
     with pytest.raises(ValueError, match="the judge enc-seed0 would guide cells, too"):
         suite.plan(dataclasses.replace(chosen, judge={"recipe": "enc", "seed": 0}), tmp_path / "out", recipes)
+    with pytest.raises(ValueError, match="'scl' of the judge is of phase 2"):
+        suite.plan(dataclasses.replace(chosen, judge={"recipe": "scl", "seed": 9}), tmp_path / "out", recipes)
+    with pytest.raises(FileNotFoundError, match="nobody"):
+        suite.plan(dataclasses.replace(chosen, judge={"recipe": "nobody", "seed": 9}), tmp_path / "out", recipes)
 
 
 def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys, caplog, monkeypatch):

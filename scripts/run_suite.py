@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
     if failed:
         sys.exit(f"error: {len(failed)} cells failed: {', '.join(job.folder.name for job in failed)}")

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from accelerate.state import AcceleratorState, GradientState
 
@@ -32,6 +33,8 @@ class Forked:
         cwd: its folder; that of the tests when absent.
         env: all of its environment; that of the tests when absent.
         new_session: make it the leader of a process group.
+        stdout: a file for all that it writes, in place of what `communicate` returns.
+        stderr: `subprocess.STDOUT`, beside a file.
     """
 
     def __init__(
@@ -40,12 +43,14 @@ class Forked:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         new_session: bool = False,
+        stdout: IO[str] | None = None,
+        stderr: int | None = None,
     ):
         self.command = [str(word) for word in command]
-        self.files = [tempfile.TemporaryFile("w+") for _ in range(2)]
+        self.files = [tempfile.TemporaryFile("w+") for _ in range(2)] if stdout is None else [stdout, stdout]
         self.process = FORK.Process(target=self._child, args=(cwd, env, new_session))
         self.process.start()
-        self.pid, self.kill = self.process.pid, self.process.kill
+        self.pid, self.kill, self.terminate = self.process.pid, self.process.kill, self.process.terminate
 
     def _child(self, cwd: Path | None, env: Mapping[str, str] | None, new_session: bool) -> None:
         if new_session:
@@ -76,6 +81,11 @@ class Forked:
     def poll(self) -> int | None:
         return self.returncode
 
+    def wait(self) -> int | None:
+        """Waits for its end; its exit code."""
+        self.process.join()
+        return self.returncode
+
     def communicate(self) -> tuple[str, str]:
         """Waits for its end; what it wrote to stdout and stderr."""
         self.process.join(TIMEOUT)
@@ -90,11 +100,9 @@ class Forked:
         return written[0], written[1]
 
 
-def run(command: Sequence[object], stdout=None, stderr=None, check: bool = False, **options):
-    """As `subprocess.run` does, into a given `stdout` or to be read from the result."""
+def run(command: Sequence[object], check: bool = False, **options) -> subprocess.CompletedProcess:
+    """As `subprocess.run` does, and what it wrote in the result."""
     out, errors = (process := Forked(command, **options)).communicate()
-    if stdout not in (None, subprocess.PIPE):
-        stdout.write(out + errors)
     done = subprocess.CompletedProcess(process.command, process.returncode, out, errors)
     if check:
         done.check_returncode()

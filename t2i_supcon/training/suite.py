@@ -2,12 +2,18 @@
 
 import logging
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tqdm.auto import tqdm
 
 from ..cards import ARCHITECTURES, Link, guidance_of
 from ..evaluation import Evaluation, compare_files
@@ -100,10 +106,26 @@ def load_suite(name: str, folder: Path) -> Suite:
     for cell in values["cells"]:
         if not isinstance(cell, dict) or "recipe" not in cell or cell.keys() - {"recipe", "overrides", "seeds"}:
             raise ValueError(f"{path}: a cell is {shortened(cell)}; it has recipe and may have overrides and seeds")
+        _check_lists(cell, path)
+    _check_lists(values, path)
+    minutes = values.get("minutes", {})
+    if not isinstance(minutes, dict) or not all(isinstance(value, (int, float)) for value in minutes.values()):
+        raise ValueError(f"{path}: minutes are {shortened(minutes)}; they are a number for each recipe named")
     judge = values.get("judge")
     if judge is not None and (not isinstance(judge, dict) or judge.keys() != {"recipe", "seed"}):
         raise ValueError(f"{path}: judge is {shortened(judge)}; it has recipe and seed")
     return Suite(**values)
+
+
+def _check_lists(values: dict, path: Path) -> None:
+    """Refuses seeds that are no numbers, and options that are no strings, of a suite or a cell."""
+    seeds = values.get("seeds", [])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ValueError(f"{path}: seeds are {shortened(seeds)}; they are a list of whole numbers from 0 up")
+    for key in ("overrides", "encoder_overrides", "evaluation"):
+        given = values.get(key, [])
+        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            raise ValueError(f"{path}: {key} are {shortened(given)}; they are a list of strings: quote its numbers")
 
 
 def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job]]:
@@ -253,22 +275,70 @@ def describe(jobs: Sequence[Job]) -> str:
     return "\n".join(lines)
 
 
-def run_job(job: Job, scripts: Path) -> bool:
+class Commands:
+    """The commands that a suite runs at the moment. They end with it: told to stop, a training
+    writes a checkpoint first."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self.stopped = False
+
+    def run(self, command: list[str], log: Path) -> bool:
+        """Runs a command, its output at the end of a file; whether it succeeded."""
+        with open(log, "a", encoding="utf-8") as file:
+            with self._lock:
+                if self.stopped:
+                    return False
+                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+                self._running.add(process)
+            failed = process.wait()
+            with self._lock:
+                self._running.discard(process)
+        return not failed
+
+    def stop(self) -> None:
+        """Tells all to stop, and starts no more."""
+        with self._lock:
+            self.stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def run_job(job: Job, scripts: Path, commands: Commands) -> bool:
     """Runs what is left of a job; whether it is done now."""
     if job.result.exists():
         return True
     job.folder.mkdir(parents=True, exist_ok=True)
+    log, started = job.folder / "suite.log", time.monotonic()
     for command in job.commands(scripts):
-        with open(job.folder / "suite.log", "a", encoding="utf-8") as log:
-            if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
-                logger.error("%s failed; the end of %s says why", job.folder.name, job.folder / "suite.log")
-                return False
+        if not commands.run(command, log):
+            if not commands.stopped:
+                logger.error("%s failed; the end of %s says why", job.folder.name, log)
+            return False
+    tqdm.write(f"{job.folder.name}: done, {(time.monotonic() - started) / 60:.0f} min", file=sys.stderr)
     return True
+
+
+@contextmanager
+def exits_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM raise SystemExit, as Ctrl-C raises KeyboardInterrupt, instead of ending this
+    process alone and leaving its commands behind."""
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to no other thread
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once: int = 1) -> list[Job]:
     """Runs all that is not done yet, each encoder just before the first cell that needs it, then
     writes table and plot of the metric into `output`.
+
+    Ctrl-C and SIGTERM stop what runs at the moment, which the next call goes on with.
 
     Args:
         output: folder of all runs.
@@ -277,23 +347,38 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
 
     Returns:
         The runs that failed; the others go on beside them.
+
+    Raises:
+        FileNotFoundError, ValueError: as from `plan`, or `at_once` below 1.
     """
+    if at_once < 1:
+        raise ValueError(f"at_once is {at_once}; at least 1 run goes on at a time")
     encoders, gans = plan(suite, output, recipes)
     phase1 = {job.folder: job for job in encoders}
     running: dict[Job, Future[bool]] = {}
+    commands = Commands()
+    bar = tqdm(total=len(encoders) + len(gans), unit="run", dynamic_ncols=True)
 
     def run(job: Job) -> bool:
         for folder in job.needs:
             if not running[phase1[folder]].result():  # which began before this one
                 logger.error("%s left out: its encoders %s failed", job.folder.name, folder.name)
                 return False
-        return run_job(job, scripts)
+        bar.set_postfix_str(job.folder.name)
+        return run_job(job, scripts, commands)
 
-    with ThreadPoolExecutor(at_once) as pool:
-        for gan in gans:
-            for job in (*(phase1[folder] for folder in gan.needs), gan):
-                if job not in running:
-                    running[job] = pool.submit(run, job)
+    with bar, exits_on_sigterm(), ThreadPoolExecutor(at_once) as pool:
+        try:
+            for gan in gans:
+                for job in (*(phase1[folder] for folder in gan.needs), gan):
+                    if job not in running:
+                        running[job] = pool.submit(run, job)
+            for _ in as_completed(running.values()):
+                bar.update()
+        except BaseException:  # Ctrl-C and SIGTERM among them
+            pool.shutdown(wait=False, cancel_futures=True)
+            commands.stop()
+            raise
     results = [job.result for job in gans if job.result.exists()]
     if results:
         print(compare_files(results, suite.metric, output / "comparison"))

@@ -3,7 +3,11 @@ else."""
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import forked
@@ -79,7 +83,7 @@ def test_a_judge_reads_the_captions_of_all_cells_and_guides_none(recipes, tiny_d
 
 def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys, caplog, monkeypatch):
     monkeypatch.setenv("T2I_SUPCON_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(suite.subprocess, "run", forked.run)  # the same scripts, started at once
+    monkeypatch.setattr(suite.subprocess, "Popen", forked.Forked)  # the same scripts, started at once
     monkeypatch.chdir(SCRIPTS.parent)
     (recipes / "broken.yaml").write_text("base: scl\nmodel_config: {image_size: 17}\n")
     (recipes / "enc-broken.yaml").write_text("base: enc\nmodel_config: {image_config: {image_size: -1}}\n")
@@ -90,7 +94,8 @@ def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys,
     assert "lost-seed0 left out: its encoders enc-broken-seed0 failed" in caplog.text
     assert not (tmp_path / "out" / "lost-seed0").exists()
     assert "image_size is 17" in (tmp_path / "out" / "broken-seed0" / "suite.log").read_text()
-    table = capsys.readouterr().out
+    table, progress = capsys.readouterr()
+    assert "scl-seed0: done" in progress and "6/6" in progress
     assert "| SSA-GAN | baseline |" in table and "| SSA-GAN | +SCL |" in table
     result = tmp_path / "out" / "scl-seed0" / "evaluation" / "evaluation.json"
     first = result.read_text()
@@ -103,6 +108,29 @@ def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys,
     assert result.read_text() == first  # not run again
     steps = [json.loads(line)["step"] for line in (tmp_path / "out/plain-seed0/metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 2 and (tmp_path / "out" / "plain-seed0" / "evaluation" / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_a_signal_stops_what_runs_and_starts_no_more(number, raised, recipes, tiny_data, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(suite.subprocess, "Popen", forked.Forked)
+    (recipes / "enc.yaml").write_text((recipes / "enc.yaml").read_text().replace("steps: 2", "steps: 100000"))
+    out = tmp_path / "out"
+    log = out / "enc-seed0" / "metrics.jsonl"
+
+    def kill_once_it_trains():
+        while not (log.exists() and log.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=kill_once_it_trains, daemon=True).start()
+    with pytest.raises(raised):
+        suite.run_suite(cells(tiny_data, tmp_path), out, recipes_in_scripts(recipes, tmp_path), tmp_path / "scripts")
+    assert not caplog.records  # nothing failed
+    assert "stopping after this step" in (out / "enc-seed0" / "suite.log").read_text()
+    assert list_checkpoints(out / "enc-seed0" / "checkpoints"), "the training wrote none"
+    assert [folder.name for folder in out.iterdir()] == ["enc-seed0"]
 
 
 def recipes_in_scripts(recipes, tmp_path):
@@ -120,6 +148,11 @@ def recipes_in_scripts(recipes, tmp_path):
         ("cells: []\nseeds: [0]\n", "cells must be a list of at least one"),
         ("cells: [{recipe: scl}]\nseeds: 3\n", "seeds must be a list of at least one"),
         ("cells: [scl]\nseeds: [0]\n", "a cell is scl; it has recipe"),
+        ("cells: [{recipe: scl}]\nseeds: [-1]\n", "seeds are .-1.; they are a list of whole numbers from 0 up"),
+        ("cells: [{recipe: scl, seeds: 3}]\nseeds: [0]\n", "seeds are 3; they are a list of whole numbers"),
+        ("cells: [{recipe: scl, overrides: steps=2}]\nseeds: [0]\n", "overrides are .*steps=2.*a list of strings"),
+        ("cells: [{recipe: scl}]\nseeds: [0]\nevaluation: [--bootstrap, 9]\n", "evaluation are .*quote its numbers"),
+        ("cells: [{recipe: scl}]\nseeds: [0]\nminutes: 9\n", "minutes are 9; they are a number for each recipe"),
         ("cells: [{recipe: scl}]\nseeds: [0]\nsteps: 3\n", "a suite has no 'steps'"),
         ("cells: [{recipe: scl}]\nseeds: [0]\njudge: enc\n", "judge is enc; it has recipe and seed"),
     ],
@@ -135,6 +168,8 @@ def test_cells_that_cannot_run_are_named(recipes, tiny_data, tmp_path):
         suite.plan(cells(tiny_data, tmp_path, names=("enc",)), tmp_path / "out", recipes)
     with pytest.raises(ValueError, match="the cell scl-seed0 stands twice"):
         suite.plan(cells(tiny_data, tmp_path, names=("scl", "scl")), tmp_path / "out", recipes)
+    with pytest.raises(ValueError, match="at_once is 0"):
+        suite.run_suite(cells(tiny_data, tmp_path), tmp_path / "out", recipes, SCRIPTS, at_once=0)
 
 
 @pytest.mark.parametrize("name", ["emoji", "cub", "coco"])

@@ -182,6 +182,15 @@ def test_shipped_suites_plan(name, tmp_path):
     assert encoders
 
 
+def test_the_search_for_a_setting_takes_other_seeds_than_those_reported(tmp_path):
+    reported, searched = (
+        suite.plan(suite.load_suite(name, SCRIPTS / "suites"), tmp_path, SCRIPTS / "recipes")[1]
+        for name in ("emoji", "emoji-search")
+    )
+    assert {job.overrides[0] for job in reported}.isdisjoint(job.overrides[0] for job in searched)
+    assert all(job.overrides[0].startswith("seed=") for job in (*reported, *searched))
+
+
 def finished(output, recipes, seeds=(0, 1), tokenizer=None):
     """What runs of phase 1 and of both GANs leave, without training them."""
     encoders = DAMSMModel(
@@ -238,7 +247,7 @@ def test_repositories_of_the_shipped_suites_have_names_of_their_own(tmp_path, re
     assert suite.repository_name(load_recipe("dmgan-coco", SCRIPTS / "recipes"), "dmgan-coco") == "dmgan-coco-scl"
     baseline = load_recipe("dmgan-coco-baseline", SCRIPTS / "recipes")
     assert suite.repository_name(baseline, "dmgan-coco-baseline") == "dmgan-coco"
-    for name in ("emoji", "cub", "coco"):
+    for name in ("emoji", "emoji-search", "cub", "coco"):
         chosen = suite.load_suite(name, SCRIPTS / "suites")
         assert suite.repositories(chosen, tmp_path, SCRIPTS / "recipes", "me") == []
         with pytest.raises(ValueError, match="holds no finished run of this suite"):

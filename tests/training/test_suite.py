@@ -113,9 +113,13 @@ def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["Ctrl-C", "SIGTERM"]
 )
-def test_a_signal_stops_what_runs_and_starts_no_more(number, raised, recipes, tiny_data, tmp_path, monkeypatch, caplog):
+def test_a_signal_stops_what_runs_and_starts_no_more(
+    number, raised, recipes, tiny_data, tmp_path, monkeypatch, caplog, request
+):
     monkeypatch.setattr(suite.subprocess, "Popen", forked.Forked)
-    (recipes / "enc.yaml").write_text((recipes / "enc.yaml").read_text().replace("steps: 2", "steps: 100000"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest's own workers ignore Ctrl-C
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    (recipes / "enc.yaml").write_text((recipes / "enc.yaml").read_text().replace("steps: 2", "steps: 5000"))
     out = tmp_path / "out"
     log = out / "enc-seed0" / "metrics.jsonl"
 

@@ -1,9 +1,6 @@
 import subprocess
 import sys
-from functools import partial
-from statistics import median
 
-import forked
 import pytest
 import torch
 from conftest import tiny_config
@@ -19,7 +16,7 @@ if sys.argv[1] == "keep":
     from t2i_supcon.training.memory import keep_freed_memory
     assert keep_freed_memory()
 pages = []
-for _ in range(15):
+for _ in range(8):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16, 1024, 1024)  # 64 MiB, freed at once
     pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -31,12 +28,11 @@ print(*pages)
 def test_freed_memory_is_not_asked_for_again(tmp_path):
     pages, script = {}, tmp_path / "count_pages.py"
     script.write_text(COUNT_PAGES)
-    anew = partial(subprocess.run, capture_output=True, text=True)  # where no earlier test has chosen to keep it
-    for name, run in (("keep", forked.run), ("default", anew)):
-        done = run([sys.executable, script, name], check=True)
+    for name in ("keep", "default"):  # each a new interpreter: a forked one has the heap of earlier tests
+        done = subprocess.run([sys.executable, script, name], capture_output=True, text=True, check=True)
         pages[name] = [int(number) for number in done.stdout.split()]
     assert pages["keep"][0] > 1000  # the first time, the system hands out every page
-    assert median(pages["keep"]) < 100  # few times more, where small tensors took a part of the freed block
+    assert max(pages["keep"][4:]) < 100
     assert min(pages["default"]) > 1000
 
 

@@ -346,6 +346,7 @@ class TrainingRows(torch.utils.data.Dataset):
         random_crop, flip: see `image_pyramid`.
         long_captions: captions with more words than the tokenizer's `model_max_length` keep their
             "first" words or, as the original code did, a "random_subset" in order.
+        word_dropout: chance of each word to be left out; one word at least stays.
         files: the Parquet files of the rows, if any, to say where a broken row lies.
         split: their name, to say it where there are no such files.
     """
@@ -359,6 +360,7 @@ class TrainingRows(torch.utils.data.Dataset):
         random_crop: bool = False,
         flip: bool = False,
         long_captions: Literal["first", "random_subset"] = "first",
+        word_dropout: float = 0.0,
         files: Sequence[str] = (),
         split: str | None = None,
     ):
@@ -369,6 +371,7 @@ class TrainingRows(torch.utils.data.Dataset):
         self.random_crop = random_crop
         self.flip = flip
         self.long_captions = long_captions
+        self.word_dropout = word_dropout
         self.files = files
         self.split = split
 
@@ -403,6 +406,8 @@ class TrainingRows(torch.utils.data.Dataset):
         limit = self.tokenizer.model_max_length
         if len(input_ids) > limit:
             input_ids = [input_ids[i] for i in np.sort(rng.permutation(len(input_ids))[:limit])]
+        if self.word_dropout:
+            input_ids = self._drop_words(input_ids, rng)
         images = image_pyramid(
             decode_image(row["image"], row["image_id"]), self.sizes, row["bbox"], rng, self.random_crop, self.flip
         )
@@ -413,6 +418,14 @@ class TrainingRows(torch.utils.data.Dataset):
             "label": -1 if row["label"] is None else row["label"],
             "labels": row["labels"],
         }
+
+    def _drop_words(self, input_ids: list[int], rng: np.random.Generator) -> list[int]:
+        """Leaves words out; marks such as the end of a caption are no words."""
+        words = ~np.isin(input_ids, self.tokenizer.all_special_ids)
+        kept = ~words | (rng.random(len(input_ids)) >= self.word_dropout)
+        if not kept[words].any():
+            kept[rng.choice(np.flatnonzero(words))] = True
+        return np.asarray(input_ids)[kept].tolist()
 
 
 class EvaluationBatch(NamedTuple):

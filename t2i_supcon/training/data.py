@@ -121,6 +121,7 @@ def batch_maker(
         data.random_crop,
         data.flip,
         data.long_captions,
+        data.word_dropout,
         files,
         data.train_split,
     )

@@ -104,6 +104,7 @@ class DataRecipe(CheckedFields):
         flip: mirror half of the images; never for data with letters, flags or clocks.
         max_words: words of a caption that are read.
         long_captions: which words of longer captions training reads.
+        word_dropout: chance of each word of a training caption to be left out; one at least stays.
         workers: processes that prepare batches; 0 = the training process itself.
     """
 
@@ -124,6 +125,7 @@ class DataRecipe(CheckedFields):
     flip: bool = False
     max_words: int = number(18, 1, 1000)
     long_captions: Literal["first", "random_subset"] = "first"
+    word_dropout: float = number(0.0, 0, 1, below=True)
     workers: int = number(0, 0, 256)
 
     prefix: ClassVar[str] = "data."

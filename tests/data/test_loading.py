@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import CAPTIONS, encoded, picture, write_dataset
 from huggingface_hub.errors import HTTPError
+from tokenizers import processors
 
 from t2i_supcon.data import (
     BrokenRowError,
@@ -71,6 +72,31 @@ def test_long_captions_are_cut_by_the_stated_rule(tmp_path, rule):
     whole = tokenizer(" ".join(words))["input_ids"]
     assert all(len(ids) == 5 and list(ids) == sorted(ids, key=whole.index) for ids in drawn)
     assert (len(drawn) == 1 and drawn == {tuple(whole[:5])}) if rule == "first" else len(drawn) > 3
+
+
+def test_words_are_left_out_at_the_stated_rate_in_order_and_never_all(tmp_path):
+    words = [chr(ord("a") + i) for i in range(4)]
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[[" ".join(words)]] * 2)), "train")
+    tokenizer = build_tokenizer([" ".join(words)], 5)
+    whole = tokenizer(" ".join(words))["input_ids"]
+    drawn = [TrainingRows(rows, tokenizer, (8,), 0, word_dropout=0.5)[0, draw]["input_ids"] for draw in range(1000)]
+    assert all(ids and ids == [i for i in whole if i in ids] for ids in drawn)
+    # four words stay with 1/2 each; none of them with 1/16, and then one is kept
+    assert np.mean([len(ids) for ids in drawn]) == pytest.approx(2 + 1 / 16, abs=4 * np.sqrt(1 / 1000))
+    assert {tuple(ids) for ids in drawn if len(ids) == 1} == {(i,) for i in whole}
+
+
+def test_marks_of_a_caption_are_not_left_out(tmp_path):
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[["red blue"]] * 2)), "train")
+    tokenizer = build_tokenizer(["red blue", "start", "end"], 5)
+    tokenizer.add_special_tokens({"bos_token": "start", "eos_token": "end"})
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        "start $A end", special_tokens=[(word, tokenizer.convert_tokens_to_ids(word)) for word in ("start", "end")]
+    )
+    start, *words, end = tokenizer("red blue")["input_ids"]
+    for draw in range(20):
+        ids = TrainingRows(rows, tokenizer, (8,), 0, word_dropout=0.9)[0, draw]["input_ids"]
+        assert ids[0] == start and ids[-1] == end and set(ids[1:-1]) <= set(words) and len(ids) > 2
 
 
 def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):

@@ -7,7 +7,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 MODEL ?= dmgan
-STEPS ?= 500
+STEPS ?= 400
 RUNS ?= runs/demo
 GANS = $(filter-out damsm clip,$(patsubst scripts/recipes/%-emoji.yaml,%,$(wildcard scripts/recipes/*-emoji.yaml)))
 ENCODERS = $(if $(filter galip,$(MODEL)),clip,damsm)

@@ -423,7 +423,7 @@ class TrainingRows(torch.utils.data.Dataset):
         """Leaves words out; marks such as the end of a caption are no words."""
         words = ~np.isin(input_ids, self.tokenizer.all_special_ids)
         kept = ~words | (rng.random(len(input_ids)) >= self.word_dropout)
-        if not kept[words].any():
+        if words.any() and not kept[words].any():
             kept[rng.choice(np.flatnonzero(words))] = True
         return np.asarray(input_ids)[kept].tolist()
 

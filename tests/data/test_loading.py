@@ -87,16 +87,17 @@ def test_words_are_left_out_at_the_stated_rate_in_order_and_never_all(tmp_path):
 
 
 def test_marks_of_a_caption_are_not_left_out(tmp_path):
-    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[["red blue"]] * 2)), "train")
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[["red blue"], ["unseen"]])), "train")
     tokenizer = build_tokenizer(["red blue", "start", "end"], 5)
     tokenizer.add_special_tokens({"bos_token": "start", "eos_token": "end"})
-    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         "start $A end", special_tokens=[(word, tokenizer.convert_tokens_to_ids(word)) for word in ("start", "end")]
     )
     start, *words, end = tokenizer("red blue")["input_ids"]
     for draw in range(20):
         ids = TrainingRows(rows, tokenizer, (8,), 0, word_dropout=0.9)[0, draw]["input_ids"]
         assert ids[0] == start and ids[-1] == end and set(ids[1:-1]) <= set(words) and len(ids) > 2
+    assert TrainingRows(rows, tokenizer, (8,), 0, word_dropout=0.9)[1, 0]["input_ids"] == [start, end]
 
 
 def test_evaluation_reads_the_next_caption_with_a_known_word(tmp_path):

@@ -11,7 +11,6 @@ from ..metrics import (
     class_frechet_distance,
     clip_score,
     density_coverage,
-    feature_statistics,
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -104,8 +103,7 @@ class Measure(NamedTuple):
 
 
 def _frechet(sets: Compared) -> dict[str, float]:
-    real, judged = (feature_statistics(one.features) for one in (sets.real, sets.judged))
-    return {"frechet": frechet_distance(real, judged)}
+    return {"frechet": frechet_distance(sets.real.features, sets.judged.features)}
 
 
 def _kernel(sets: Compared) -> dict[str, float]:

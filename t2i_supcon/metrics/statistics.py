@@ -76,8 +76,7 @@ def feature_statistics(features: Array, protocol: Mapping[str, object] | None = 
     """
     features = as_rows(features, "features")
     n, width = features.shape
-    mean = features.mean(axis=0)
-    root = (features - mean) / np.sqrt(n - 1)
+    mean, root = _centre(features)
     return FeatureStatistics(mean, root.T @ root, n, protocol, root if n < width else None)
 
 
@@ -193,6 +192,9 @@ def frechet_distance(a: FeatureStatistics | Array, b: FeatureStatistics | Array)
     Raises:
         ValueError: statistics of two widths or of two protocols.
     """
+    a, b = (x if isinstance(x, FeatureStatistics) else as_rows(x, "features") for x in (a, b))
+    if _is_low_rank(a) and _is_low_rank(b) and a.shape[1] == b.shape[1]:
+        return _low_rank_distance(a, b)
     a, b = (x if isinstance(x, FeatureStatistics) else feature_statistics(x) for x in (a, b))
     if a.mean.shape != b.mean.shape:
         raise ValueError(
@@ -201,6 +203,26 @@ def frechet_distance(a: FeatureStatistics | Array, b: FeatureStatistics | Array)
     check_same_protocol(a.protocol, b.protocol)
     traces = np.trace(a.covariance) + np.trace(b.covariance)
     return float(np.square(a.mean - b.mean).sum() + traces - 2 * _trace_of_root(a, b))
+
+
+def _is_low_rank(x: FeatureStatistics | np.ndarray) -> bool:
+    """Whether these are features, of fewer rows than columns."""
+    return isinstance(x, np.ndarray) and len(x) < x.shape[1]
+
+
+def _low_rank_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The distance of features, of which no covariance is needed: it would be far larger than they
+    are where few rows make a set, as the pictures of a class."""
+    (mean_a, root_a), (mean_b, root_b) = map(_centre, (a, b))
+    traces = np.square(root_a).sum() + np.square(root_b).sum()
+    both = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    return float(np.square(mean_a - mean_b).sum() + traces - 2 * both)
+
+
+def _centre(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,) and root (N, D) with root^T root = covariance."""
+    mean = features.mean(axis=0)
+    return mean, (features - mean) / np.sqrt(len(features) - 1)
 
 
 def _trace_of_root(a: FeatureStatistics, b: FeatureStatistics) -> float:

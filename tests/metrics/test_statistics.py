@@ -79,8 +79,9 @@ def test_distance_equals_the_matrix_root(rank):
 
 @pytest.mark.parametrize("case", RECORDED)
 def test_distances_equal_the_recorded_ones(case):
-    """By every route: rows known on both sides, on one, on none."""
+    """By every route: features alone, statistics with rows known on both sides, on one, on none."""
     expected = Golden("metrics_frechet").outputs[f"{case}.frechet"].item()
+    assert frechet_distance(*recorded_rows(case)) == pytest.approx(expected, rel=1e-11)
     a, b = map(feature_statistics, recorded_rows(case))
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-11)
     assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-11)

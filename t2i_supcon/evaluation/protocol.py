@@ -95,8 +95,15 @@ class Evaluation:
 
 def made_now() -> dict[str, object]:
     """Versions of the packages that a number depends on, and the date."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    versions = {name: _version(name) for name in PACKAGES}
     return {"versions": versions, "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # this one, found by its path alone
+        return "not installed"
 
 
 def check_comparable(evaluations: Mapping[str, Evaluation]) -> None:

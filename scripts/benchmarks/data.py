@@ -26,7 +26,7 @@ from t2i_supcon.data import (
     make_row,
     prepare,
 )
-from t2i_supcon.training.memory import keep_freed_memory
+from t2i_supcon.memory import keep_freed_memory
 
 from .options import add_repeats, positive_int
 

@@ -2,10 +2,11 @@
 FID network beside the plain network, and decoding beside them or before them."""
 
 import argparse
-import copy
+import multiprocessing
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
@@ -14,6 +15,7 @@ import torch
 
 from t2i_supcon.data import load_rows
 from t2i_supcon.evaluation.pictures import Pictures, RealPictures
+from t2i_supcon.memory import keep_freed_memory
 from t2i_supcon.metrics import FeatureStatistics, feature_statistics, frechet_distance
 from t2i_supcon.metrics.features import FIDInception, resize_torch
 
@@ -53,24 +55,61 @@ def run(options: argparse.Namespace) -> None:
             "here": lambda a=a, b=b: frechet_distance(a, b),
         }
         report(f"Frechet distance, {rows} rows x {options.width}", runs, options)
-    plain = FIDInception().eval().requires_grad_(False).to(options.device)
-    fast = copy.deepcopy(plain).speed_up()
-    x = torch.rand(options.batch_size or 16, 3, options.side, options.side, device=options.device) * 2 - 1
-    last = x.contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        runs = {"plain": lambda: plain(x)[0].cpu(), "here": lambda: fast(last)[0].cpu()}
-        report(f"Inception features, {len(x)} pictures", runs, options)
+    rows = options.batch_size or 16
+    runs = {kind: FeatureProcess(kind == "plain", rows, options.side, options.device) for kind in ("plain", "here")}
+    report(f"Inception features, {rows} pictures", runs, options)
+    for process in runs.values():
+        process.stop()
+    keep_freed_memory()  # as evaluate.py does
+    fast = random_network(options.device).speed_up()
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         random = np.random.default_rng(0)
-        write_shards([make_photo(random) for _ in range(BATCHES * len(x))], Path(folder))
+        write_shards([make_photo(random) for _ in range(BATCHES * rows)], Path(folder))
         photos = RealPictures(load_rows(folder, "train"), 256)
 
         def features(batches: Iterable[Pictures]) -> np.ndarray:
             images = (resize_torch(batch.images.to(options.device), options.side) for batch in batches)
             return np.concatenate([fast(one.contiguous(memory_format=torch.channels_last))[0].cpu() for one in images])
 
-        runs = {"plain": lambda: features(photos.decoded(len(x))), "here": lambda: features(photos.batches(len(x)))}
+        runs = {"plain": lambda: features(photos.decoded(rows)), "here": lambda: features(photos.batches(rows))}
         report(f"decoding and features, {len(photos.rows)} photos", runs, options)
+
+
+def random_network(device: str) -> FIDInception:
+    """Of the same weights each time."""
+    torch.manual_seed(0)
+    return FIDInception().eval().requires_grad_(False).to(device)
+
+
+def serve_features(pipe: Connection, plain: bool, rows: int, side: int, device: str) -> None:
+    """Sends the features of the same random pictures whenever asked."""
+    network = random_network(device)
+    images = torch.rand(rows, 3, side, side, device=device) * 2 - 1
+    if not plain:
+        keep_freed_memory()  # as evaluate.py does
+        network, images = network.speed_up(), images.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        while pipe.recv():
+            pipe.send(network(images)[0].cpu().numpy())
+
+
+class FeatureProcess:
+    """A process that embeds pictures whenever it is called: the way to get memory from the system
+    is a process's own."""
+
+    def __init__(self, plain: bool, rows: int, side: int, device: str):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        context.Process(target=serve_features, args=(theirs, plain, rows, side, device), daemon=True).start()
+        theirs.close()
+        self()  # the first time asks for memory in any way
+
+    def __call__(self) -> np.ndarray:
+        self.pipe.send(True)
+        return self.pipe.recv()
+
+    def stop(self) -> None:
+        self.pipe.send(False)
 
 
 def rectified_statistics(rows: int, width: int, shift: float) -> FeatureStatistics:

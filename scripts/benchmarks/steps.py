@@ -14,9 +14,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from t2i_supcon.data import Batch
+from t2i_supcon.memory import keep_freed_memory
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
 from t2i_supcon.training import EncoderPhase, GANPhase, load_recipe
-from t2i_supcon.training.memory import keep_freed_memory
 from t2i_supcon.training.recipe import build_model_config
 
 from .procedures import PlainEncoderProcedure, PlainGANProcedure, plain_operators

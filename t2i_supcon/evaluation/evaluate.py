@@ -22,6 +22,7 @@ from ..data import Columns, Rows, load_rows, to_pil
 from ..data.emoji import FOLDER as EMOJI_FOLDER
 from ..figures import labelled_grid
 from ..identity import content_hash
+from ..memory import keep_freed_memory
 from ..metrics import feature_statistics, frechet_bias
 from ..metrics.features import NETWORKS, FeatureNetwork, feature_network
 from ..models.weights import weights_hash
@@ -345,6 +346,7 @@ def run_evaluation(
         raise ValueError(f"{', '.join(given)}: only of what a model draws; {images_folder} holds its pictures already")
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"output: {output} is a file; name a folder")
+    keep_freed_memory()
     called = columns_of(columns)
     training = load_rows(data, training_split, columns=called)
     label_names = training.features["label"].names  # an id is the same label in both

@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
+from ..memory import keep_freed_memory
 from . import loop
 from .data import batch_maker, count_rows, load_splits
 from .encoder_phase import EncoderPhase
 from .gan_phase import GANPhase
 from .log import check_tracker
-from .memory import keep_freed_memory
 from .preview import preview
 from .recipe import EncoderRecipe, GANRecipe
 

@@ -100,3 +100,13 @@ def test_commands_name_options_and_recipes_that_exist(script, arguments):
 
 def test_the_readme_is_read_in_five_minutes():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_what_the_readmes_point_to_is_there():
+    lacking = [
+        f"{path.relative_to(ROOT)}: {link}"
+        for path in READMES
+        for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+        if "://" not in link and not (path.parent / link).exists()
+    ]
+    assert not lacking

@@ -23,12 +23,13 @@ def split_words(caption: str) -> list[str]:
     return [word for word in words if word]
 
 
-def build_tokenizer(captions: Iterable[str], max_words: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(captions: Iterable[str], max_words: int, more_words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
     """Builds a tokenizer that knows every word of `captions`, ids by falling frequency.
 
     Args:
         captions: training captions.
         max_words: longer prompts are cut to their first words when truncation is asked for.
+        more_words: that it knows, too, behind those.
 
     Raises:
         ValueError: captions without any word.
@@ -36,7 +37,7 @@ def build_tokenizer(captions: Iterable[str], max_words: int) -> PreTrainedTokeni
     counts = Counter(word for caption in captions for word in split_words(caption))
     if not counts:
         raise ValueError("the captions hold no word to build a vocabulary from")
-    ordered = sorted(counts, key=lambda word: (-counts[word], word))
+    ordered = dict.fromkeys((*sorted(counts, key=lambda word: (-counts[word], word)), *more_words))
     return word_tokenizer({word: number for number, word in enumerate(ordered, start=1)}, max_words)
 
 

@@ -23,6 +23,7 @@ from ..data import (
     save_tokenizer,
     to_pil,
 )
+from ..data.word_vectors import WordVectors, read_word_vectors
 from ..evaluation import EmbeddedImages, embed_images, embed_texts
 from ..figures import image_strip
 from ..metrics import retrieval_recall
@@ -37,6 +38,7 @@ from .phase import StepResult, mean_result
 from .recipe import EncoderRecipe, architecture, build_model_config, check_architecture
 
 ENCODERS = {"damsm": (DAMSMConfig, DAMSMModel), "clip": (CLIPPairConfig, CLIPPairModel)}
+VECTOR_SCALE = 0.3  # of given word vectors, whose mean square is 1
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound of its contrastive loss's scale (arXiv 2103.00020, section 2.5)
 
 
@@ -250,7 +252,9 @@ def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrai
         ValueError: an architecture key the config does not know, or one that the captions decide.
     """
     text_config = dict(recipe.model_config.get("text_config", {}))
-    tokenizer = build_tokenizer(captions_of(rows), recipe.data.max_words)
+    vectors = None if recipe.word_vectors is None else read_word_vectors(recipe.word_vectors)
+    words = () if vectors is None else vectors.words
+    tokenizer = build_tokenizer(captions_of(rows), recipe.data.max_words, words)
     decided = {"vocab_size": len(tokenizer)}
     if recipe.model == "clip":
         padding = tokenizer.pad_token_id
@@ -270,4 +274,26 @@ def new_encoders(recipe: EncoderRecipe, rows: datasets.Dataset) -> tuple[PreTrai
     model = build_network(model_class, build_model_config(config_class, values))
     if recipe.inception_weights is not None:
         load_inception_weights(model.image_encoder.trunk, recipe.inception_weights)
+    if vectors is not None:
+        give_word_vectors(model.get_input_embeddings(), tokenizer, vectors)
     return model, tokenizer
+
+
+@torch.no_grad()
+def give_word_vectors(embedding: nn.Embedding, tokenizer: PreTrainedTokenizerFast, vectors: WordVectors) -> None:
+    """Gives the tokenizer's words their vectors, which training leaves as they are: were those of
+    the captions' words trained, the others would not be like them any more.
+
+    Raises:
+        ValueError: vectors of another width than the embedding's.
+    """
+    if vectors.vectors.shape[1] != embedding.embedding_dim:
+        raise ValueError(
+            f"the vectors of word_vectors are {vectors.vectors.shape[1]} wide, and the text encoder's words "
+            f"{embedding.embedding_dim}: make both equal"
+        )
+    ids = torch.tensor(tokenizer(list(vectors.words), add_special_tokens=False)["input_ids"]).flatten()
+    embedding.weight[ids] = VECTOR_SCALE * vectors.vectors
+    given = torch.zeros(len(embedding.weight), 1, dtype=torch.bool)
+    given[ids] = True
+    embedding.weight.register_hook(lambda grad: grad.masked_fill(given.to(grad.device), 0))

@@ -311,6 +311,9 @@ class EncoderRecipe(Recipe):
         model: "damsm" (bi-LSTM and Inception-v3) or "clip" (two transformers, for GALIP).
         inception_weights: file with torchvision's ImageNet weights
             (`inception_v3_google-0cc3c7bd.pth`) for DAMSM's trunk; null = random.
+        word_vectors: vectors of words for new text encoders, which then know words that no caption
+            holds: "emoji" for the embedded data's, or a file of `scripts/make_word_vectors.py`;
+            training leaves them as they are; null = none.
         image_size: side in pixels that training images are cut to (the encoder resizes them further
             to its own input size).
         train_trunk: train the image tower's trunk too, as needed without pretrained weights;
@@ -327,6 +330,7 @@ class EncoderRecipe(Recipe):
 
     model: Literal["damsm", "clip"] = "damsm"
     inception_weights: str | None = None
+    word_vectors: str | None = None
     image_size: int = number(299, 8, 4096)
     train_trunk: bool = True
     trunk_batch_norm: Literal["train", "eval"] = "train"
@@ -342,6 +346,8 @@ class EncoderRecipe(Recipe):
             raise ValueError(
                 "inception_weights fill the trunk of new DAMSM encoders; remove them for clip or init_from"
             )
+        if self.word_vectors is not None and self.init_from is not None:
+            raise ValueError("word_vectors are for new encoders; remove them, or init_from")
         if ("clip" in self.loss_weights) != (self.model == "clip"):
             raise ValueError(
                 "loss_weights and model do not fit: 'clip' is the matching loss of model 'clip', and this "

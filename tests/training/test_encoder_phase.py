@@ -4,10 +4,11 @@ import copy
 import math
 import re
 
+import datasets
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import CAPTIONS, TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_TRANSFORMER
+from conftest import CAPTIONS, TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_IMAGE, TINY_TEXT, TINY_TRANSFORMER
 from torch.nn import functional as F
 from torch.testing import assert_close
 from training.conftest import encoder_recipe
@@ -15,6 +16,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from t2i_supcon.conversion import load_encoders
 from t2i_supcon.data import Batch, load_rows
+from t2i_supcon.data.word_vectors import WordVectors, write_word_vectors
 from t2i_supcon.models import CLIPPairConfig, CLIPPairModel
 from t2i_supcon.training import EncoderPhase, train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
@@ -196,3 +198,32 @@ def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):
     changed = [key for key in first if key.endswith("weight") and not torch.equal(first[key], last[key])]
     moved = {re.sub(r"\..*", "", key.removeprefix("image_encoder.")) for key in changed}
     assert moved == {"text_encoder", "region_head", "image_head"}
+
+
+@pytest.mark.parametrize("model", ["clip", "damsm"])
+def test_given_word_vectors_stay_and_other_words_learn(model, tmp_path, batch):
+    rows = datasets.Dataset.from_dict({"captions": [["a red car"], ["a blue boat"]]})
+    sizes = CLIP_SIZES if model == "clip" else {"text_config": TINY_TEXT, "image_config": TINY_IMAGE}
+    width = sizes["text_config"]["hidden_size" if model == "clip" else "embedding_dim"]
+    given = WordVectors(("ship", "red", "blue"), torch.randn(3, width))
+    write_word_vectors(tmp_path / "vectors.safetensors", given, "")
+    recipe = recipe_of(model, model_config=sizes, word_vectors=str(tmp_path / "vectors.safetensors"))
+    towers, tokenizer = new_encoders(recipe, rows)
+    assert tokenizer.convert_tokens_to_ids(["▁a", "▁blue", "▁boat", "▁car", "▁red", "▁ship"]) == [1, 2, 3, 4, 5, 6]
+    before = towers.get_input_embeddings().weight.detach().clone()
+    assert_close(before[[6, 5, 2]], 0.3 * given.vectors, rtol=1e-3, atol=1e-3)
+    phase = EncoderPhase(recipe, Accelerator(), towers)
+    for _ in range(2):
+        phase.train_step(batch)
+    after = phase.towers.get_input_embeddings().weight
+    assert torch.equal(after[[6, 5, 2]], before[[6, 5, 2]])
+    assert not any(torch.equal(after[i], before[i]) for i in (1, 3, 4))
+
+
+def test_word_vectors_of_another_width_are_refused(tmp_path):
+    rows = datasets.Dataset.from_dict({"captions": [["a red car"]]})
+    write_word_vectors(tmp_path / "vectors.safetensors", WordVectors(("red",), torch.ones(1, 6)), "")
+    sizes = {"text_config": TINY_TEXT, "image_config": TINY_IMAGE}
+    recipe = recipe_of("damsm", model_config=sizes, word_vectors=str(tmp_path / "vectors.safetensors"))
+    with pytest.raises(ValueError, match="word_vectors are 6 wide, and the text encoder's words 7"):
+        new_encoders(recipe, rows)

@@ -28,15 +28,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the file to write, a .safetensors")
     options = parser.parse_args(arguments)
     try:
-        from transformers import AutoTokenizer
-
-        from t2i_supcon.data import load_rows
-        from t2i_supcon.data.word_vectors import choose_words, embed_words, write_word_vectors
+        from t2i_supcon.data import load_rows  # after parsing: --help should not wait for torch
+        from t2i_supcon.data.word_vectors import choose_words, embed_words, pieces_of, write_word_vectors
 
         splits = [load_rows(options.data, split) for split in options.splits]
         captions = (caption or "" for rows in splits for row in rows["captions"] for caption in row or ())
-        vocabulary = AutoTokenizer.from_pretrained(options.model).get_vocab()
-        words = choose_words(captions, sorted(vocabulary, key=vocabulary.get), options.words)
+        words = choose_words(captions, pieces_of(options.model), options.words)
         write_word_vectors(options.output, embed_words(options.model, words, options.width), options.model)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

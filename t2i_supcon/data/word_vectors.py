@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
+from transformers import AutoModel, AutoTokenizer
 
 from .emoji import FOLDER
 from .tokenization import split_words
@@ -86,6 +87,16 @@ def check_word_vectors(words: Sequence[str], vectors: Tensor, where: object) -> 
         seen.add(word)
 
 
+def pieces_of(name: str) -> list[str]:
+    """The vocabulary of a language model by its ids, which in BERT's begin with the frequent words.
+
+    Args:
+        name: folder or Hub name of its tokenizer.
+    """
+    vocabulary = AutoTokenizer.from_pretrained(name).get_vocab()
+    return sorted(vocabulary, key=vocabulary.get)
+
+
 def choose_words(captions: Iterable[str], known: Iterable[str], count: int) -> list[str]:
     """All words of the captions, in order of the alphabet, then those of a language model's
     vocabulary that are whole words of at least two letters, in its order, until there are `count`.
@@ -118,8 +129,6 @@ def embed_words(name: str, words: Sequence[str], width: int, batch_size: int = 2
         ValueError: fewer words than `width`, or vectors of the model that are narrower.
         OSError: there is no such model.
     """
-    from transformers import AutoModel, AutoTokenizer
-
     tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name).eval()
     found = []
     for start in tqdm(range(0, len(words), batch_size), "words", unit="batch"):

@@ -1,8 +1,12 @@
 import json
+import sys
+from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
+from conftest import write_dataset
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.testing import assert_close
@@ -120,3 +124,19 @@ def test_words_are_read_one_by_one(language_model):
     expected = principal_components(torch.cat(alone), 2)
     assert found.words == words
     assert_close(found.vectors @ found.vectors.T, expected @ expected.T, rtol=1e-3, atol=1e-4)
+
+
+def test_the_script_makes_vectors_for_data_of_ones_own(language_model, tmp_path):
+    write_dataset(tmp_path / "data", [0, 1, 0, 1])
+    write_dataset(tmp_path / "data", [0, 1], "test")
+    output = tmp_path / "vectors.safetensors"
+    script = Path(__file__).parents[2] / "scripts" / "make_word_vectors.py"
+    options = ["--model", language_model, "--data", tmp_path / "data", "--output", output]
+    done = forked.run([sys.executable, script, *options, "--words", "1", "--width", "2"])
+    assert done.returncode == 0, done.stderr
+    captions = [caption for row in load_rows(str(tmp_path / "data"), "train")["captions"] for caption in row]
+    found = read_word_vectors(output)
+    assert set(found.words) >= {word for caption in captions for word in split_words(caption)}
+    assert done.stdout == f"{len(found.words)} words in {output}\n" and found.vectors.shape[1] == 2
+    refused = forked.run([sys.executable, script, *options, "--width", "99"])
+    assert refused.returncode == 1 and "12 components; 99 are wanted" in refused.stderr.splitlines()[-1]

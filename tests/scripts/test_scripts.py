@@ -57,6 +57,7 @@ ARGUMENTS = {  # enough to get beyond the parser
     "convert_checkpoint": ["--arch", "damsm", "--output", "x"],
     "evaluate": ["--model", "x", "--output", "y"],
     "export": ["x"],
+    "make_word_vectors": ["--output", "x"],
     "push_to_hub": ["x", "me/y"],
     "run_suite": ["--suite", "emoji"],
     "show_representations": ["--encoders", "x"],

@@ -175,6 +175,7 @@ def test_new_clip_reads_no_more_words_than_the_recipe_says(tiny_data):
         ("clip", {"loss_weights": {"supcon": 1}}, "do not fit"),
         ("clip", {"init_from": "x", "model_config": CLIP_SIZES}, "exclude each other"),
         ("clip", {"inception_weights": "x"}, "trunk of new DAMSM encoders"),
+        ("damsm", {"word_vectors": "emoji", "init_from": "x"}, "word_vectors are for new encoders"),
         ("damsm", {"reset_adam_every": 0}, "reset_adam_every is 0"),
     ],
 )

@@ -38,7 +38,6 @@ from .phase import StepResult, mean_result
 from .recipe import EncoderRecipe, architecture, build_model_config, check_architecture
 
 ENCODERS = {"damsm": (DAMSMConfig, DAMSMModel), "clip": (CLIPPairConfig, CLIPPairModel)}
-VECTOR_SCALE = 0.3  # of given word vectors, whose mean square is 1
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound of its contrastive loss's scale (arXiv 2103.00020, section 2.5)
 
 
@@ -293,7 +292,7 @@ def give_word_vectors(embedding: nn.Embedding, tokenizer: PreTrainedTokenizerFas
             f"{embedding.embedding_dim}: make both equal"
         )
     ids = torch.tensor(tokenizer(list(vectors.words), add_special_tokens=False)["input_ids"]).flatten()
-    embedding.weight[ids] = VECTOR_SCALE * vectors.vectors
+    embedding.weight[ids] = vectors.vectors
     given = torch.zeros(len(embedding.weight), 1, dtype=torch.bool)
     given[ids] = True
     embedding.weight.register_hook(lambda grad: grad.masked_fill(given.to(grad.device), 0))

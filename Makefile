@@ -33,7 +33,7 @@ endif
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --numprocesses $(shell expr $(shell nproc) + 1) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # the wheel's own environment sees the dependencies in .venv, but not this folder
 package: .venv/installed

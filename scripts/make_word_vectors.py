@@ -29,12 +29,20 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         from t2i_supcon.data import load_rows  # after parsing: --help should not wait for torch
-        from t2i_supcon.data.word_vectors import choose_words, embed_words, pieces_of, write_word_vectors
+        from t2i_supcon.data.word_vectors import (
+            choose_words,
+            embed_words,
+            load_language_model,
+            pieces_of,
+            write_word_vectors,
+        )
 
         splits = [load_rows(options.data, split) for split in options.splits]
         captions = (caption or "" for rows in splits for row in rows["captions"] for caption in row or ())
-        words = choose_words(captions, pieces_of(options.model), options.words)
-        write_word_vectors(options.output, embed_words(options.model, words, options.width), options.model)
+        tokenizer, model = load_language_model(options.model)
+        words = choose_words(captions, pieces_of(tokenizer), options.words)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_word_vectors(options.output, embed_words(tokenizer, model, words, options.width), options.model)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

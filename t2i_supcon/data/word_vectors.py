@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..hub import explained
 from .emoji import FOLDER
 from .tokenization import split_words
 
@@ -65,7 +66,10 @@ def write_word_vectors(path: Path, vectors: WordVectors, source: str) -> None:
         OSError: it cannot be written.
     """
     check_word_vectors(vectors.words, vectors.vectors, path)
-    save_file({"vectors": vectors.vectors.half()}, path, {"words": json.dumps(vectors.words), "source": source})
+    try:
+        save_file({"vectors": vectors.vectors.half()}, path, {"words": json.dumps(vectors.words), "source": source})
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def check_word_vectors(words: Sequence[str], vectors: Tensor, where: object) -> None:
@@ -87,13 +91,22 @@ def check_word_vectors(words: Sequence[str], vectors: Tensor, where: object) -> 
         seen.add(word)
 
 
-def pieces_of(name: str) -> list[str]:
-    """The vocabulary of a language model by its ids, which in BERT's begin with the frequent words.
+def load_language_model(name: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and network of a language model of transformers.
 
     Args:
-        name: folder or Hub name of its tokenizer.
+        name: its folder or Hub name.
+
+    Raises:
+        OSError, ValueError: it cannot be loaded; of the Hub in one sentence, see `hub.explain`.
     """
-    vocabulary = AutoTokenizer.from_pretrained(name).get_vocab()
+    with explained(name):
+        return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name).eval()
+
+
+def pieces_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The vocabulary by its ids, which in BERT's begin with the frequent words."""
+    vocabulary = tokenizer.get_vocab()
     return sorted(vocabulary, key=vocabulary.get)
 
 
@@ -116,20 +129,24 @@ def choose_words(captions: Iterable[str], known: Iterable[str], count: int) -> l
 
 
 @torch.inference_mode()
-def embed_words(name: str, words: Sequence[str], width: int, batch_size: int = 256) -> WordVectors:
+def embed_words(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    words: Sequence[str],
+    width: int,
+    batch_size: int = 256,
+) -> WordVectors:
     """Reads each word alone by a language model of transformers: the mean of its last hidden
     states, normalised as sentence-transformers does, on the first `width` principal components.
 
     Args:
-        name: folder or Hub name of the model and its tokenizer.
+        tokenizer, model: of the language model.
         words: N words.
         width: E, of the vectors wanted.
 
     Raises:
         ValueError: fewer words than `width`, or vectors of the model that are narrower.
-        OSError: there is no such model.
     """
-    tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name).eval()
     found = []
     for start in tqdm(range(0, len(words), batch_size), "words", unit="batch"):
         encoded = tokenizer(list(words[start : start + batch_size]), padding=True, return_tensors="pt")

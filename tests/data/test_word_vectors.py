@@ -18,6 +18,7 @@ from t2i_supcon.data.word_vectors import (
     WordVectors,
     choose_words,
     embed_words,
+    load_language_model,
     principal_components,
     read_word_vectors,
     write_word_vectors,
@@ -114,7 +115,7 @@ def test_components_keep_the_distances_of_the_best_projection():
 def test_words_are_read_one_by_one(language_model):
     """Each as the model reads it alone, whatever stands beside it in a batch."""
     words = (*WORDS, "hedgehog")
-    found = embed_words(str(language_model), words, 2, batch_size=3)
+    found = embed_words(*load_language_model(str(language_model)), words, 2, batch_size=3)
     model, tokenizer = BertModel.from_pretrained(language_model).eval(), BertTokenizer.from_pretrained(language_model)
     alone = []
     for word in words:
@@ -140,3 +141,10 @@ def test_the_script_makes_vectors_for_data_of_ones_own(language_model, tmp_path)
     assert done.stdout == f"{len(found.words)} words in {output}\n" and found.vectors.shape[1] == 2
     refused = forked.run([sys.executable, script, *options, "--width", "99"])
     assert refused.returncode == 1 and "12 components; 99 are wanted" in refused.stderr.splitlines()[-1]
+
+
+def test_a_language_model_that_is_not_there_and_a_place_that_is_none_are_one_line(tmp_path):
+    with pytest.raises(OSError, match="there is no model repository 'me/nothing'"):
+        load_language_model("me/nothing")
+    with pytest.raises(OSError, match="a.safetensors cannot be written"):
+        write_word_vectors(tmp_path / "nowhere" / "a.safetensors", WordVectors(("red",), torch.ones(1, 2)), "")

@@ -2,7 +2,6 @@
 FID network beside the plain network, and decoding beside them or before them."""
 
 import argparse
-import multiprocessing
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -22,6 +21,7 @@ from t2i_supcon.metrics.features import FIDInception, resize_torch
 from .data import make_photo, write_shards
 from .options import add_batch_size, add_device, add_repeats, check_device, positive_int
 from .timers import Stopwatch
+from .worker import Worker
 
 BATCHES = 4  # of photographs, of which all but the first are decoded beside the network
 HELP = "Frechet distances beside scipy's matrix root, Inception features beside the plain network"
@@ -56,10 +56,14 @@ def run(options: argparse.Namespace) -> None:
         }
         report(f"Frechet distance, {rows} rows x {options.width}", runs, options)
     rows = options.batch_size or 16
-    runs = {kind: FeatureProcess(kind == "plain", rows, options.side, options.device) for kind in ("plain", "here")}
-    report(f"Inception features, {rows} pictures", runs, options)
-    for process in runs.values():
-        process.stop()
+    workers = {
+        kind: Worker(serve_features, kind == "plain", rows, options.side, options.device) for kind in ("plain", "here")
+    }
+    for worker in workers.values():
+        worker.ask()  # the first time asks for memory in any way
+    report(f"Inception features, {rows} pictures", {kind: worker.ask for kind, worker in workers.items()}, options)
+    for worker in workers.values():
+        worker.end()
     keep_freed_memory()  # as evaluate.py does
     fast = random_network(options.device).speed_up()
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
@@ -91,25 +95,6 @@ def serve_features(pipe: Connection, plain: bool, rows: int, side: int, device: 
     with torch.inference_mode():
         while pipe.recv():
             pipe.send(network(images)[0].cpu().numpy())
-
-
-class FeatureProcess:
-    """A process that embeds pictures whenever it is called: the way to get memory from the system
-    is a process's own."""
-
-    def __init__(self, plain: bool, rows: int, side: int, device: str):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        context.Process(target=serve_features, args=(theirs, plain, rows, side, device), daemon=True).start()
-        theirs.close()
-        self()  # the first time asks for memory in any way
-
-    def __call__(self) -> np.ndarray:
-        self.pipe.send(True)
-        return self.pipe.recv()
-
-    def stop(self) -> None:
-        self.pipe.send(False)
 
 
 def rectified_statistics(rows: int, width: int, shift: float) -> FeatureStatistics:

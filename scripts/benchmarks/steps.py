@@ -1,6 +1,5 @@
 """Training steps of this package and of the plain procedures, each in a process of its own."""
 
-import multiprocessing
 import resource
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from t2i_supcon.training.recipe import build_model_config
 
 from .procedures import PlainEncoderProcedure, PlainGANProcedure, plain_operators
 from .timers import Stopwatch, count_operations
+from .worker import Worker
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 MAX_WORD_ID = 5000  # of the captions; a vocabulary of CUB has some 5,450 words
@@ -159,8 +159,8 @@ def serve_steps(pipe: Connection, setting: Setting) -> None:
     pipe.send(torch.cuda.max_memory_allocated() if setting.device == "cuda" else on_cpu)
 
 
-class StepProcess:
-    """A process that takes a step whenever it is asked, so that its peak of memory is its own.
+class StepProcess(Worker):
+    """A process that takes a step whenever it is asked.
 
     Attributes:
         setting: of its steps.
@@ -174,12 +174,8 @@ class StepProcess:
     """
 
     def __init__(self, setting: Setting):
+        super().__init__(serve_steps, setting)
         self.setting = setting
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve_steps, args=(theirs, setting), daemon=True)
-        self.process.start()
-        theirs.close()
         answer = self.pipe.recv()
         if isinstance(answer, ValueError):
             raise answer
@@ -189,8 +185,7 @@ class StepProcess:
 
     def step(self) -> float:
         """Takes a step; returns its seconds."""
-        self.pipe.send(True)
-        total, parts = self.pipe.recv()
+        total, parts = self.ask()
         self.totals.append(total)
         self.parts.append(parts)
         return total
@@ -201,7 +196,7 @@ class StepProcess:
 
     def stop(self) -> int:
         """Ends the process; returns its peak of memory in bytes."""
-        self.pipe.send(False)
+        self.end()
         peak = self.pipe.recv()
         self.process.join()
         return peak

@@ -32,7 +32,7 @@ from .checkpoint import restore_module
 from .data import evaluation_rows
 from .distributed import pad_captions, prepare_network
 from .guidance import Guidance
-from .memory import build_network
+from .networks import build_network
 from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, weighted_sum
 from .phase import StepResult, mean_result
 from .recipe import EncoderRecipe, architecture, build_model_config, check_architecture

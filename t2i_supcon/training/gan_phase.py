@@ -48,7 +48,7 @@ from .data import evaluation_rows
 from .distributed import gather_all_but_last, next_captions, pad_captions, prepare_network
 from .ema import EMA
 from .guidance import Guidance
-from .memory import build_network
+from .networks import build_network
 from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, trained_parameters, weighted_sum
 from .phase import StepResult, mean_result
 from .recipe import GANRecipe, architecture, build_model_config, check_architecture

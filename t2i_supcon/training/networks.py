@@ -1,4 +1,4 @@
-"""Networks that no memory holds."""
+"""New networks, of sizes that a machine can hold."""
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel

@@ -3,7 +3,7 @@ import torch
 from conftest import tiny_config
 
 from t2i_supcon.models import GANS, DAMSMTextConfig, DAMSMTextEncoder
-from t2i_supcon.training.memory import build_network
+from t2i_supcon.training.networks import build_network
 
 
 def test_networks_that_no_memory_holds_are_refused_before_they_are_built():

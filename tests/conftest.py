@@ -13,6 +13,7 @@ import gc
 import io
 import multiprocessing
 import resource
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,11 +22,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from t2i_supcon.data import build_tokenizer
 from t2i_supcon.data.shards import row_features
 from t2i_supcon.models import GANS, DAMSMConfig, DAMSMModel
 
+# tqdm's own lock is shared with forked processes, one of which a test may kill while it holds it
+os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))
 gc.set_threshold(50_000)  # the collector looks less often through the objects of the libraries, a tenth of the time
 
 CAPTIONS = ["a red circle", "a blue square on white", "the green triangle, a small one", "yellow star"]

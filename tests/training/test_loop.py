@@ -17,7 +17,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from conftest import TINY_IMAGE, TINY_TEXT, full_disk, states_equal
-from forked import Forked
+from forked import TIMEOUT, Forked
 from PIL import Image
 from training.conftest import assert_same_run, encoder_recipe, entries, gan_recipe, launch, newest
 from transformers import AutoModel, AutoTokenizer
@@ -45,8 +45,10 @@ def start(recipe, folder, *options):
 
 
 def wait_for_step(process, folder, step):
+    latest = time.monotonic() + TIMEOUT
     while not (folder / "metrics.jsonl").exists() or not any(e["step"] >= step for e in complete_entries(folder)):
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < latest, f"step {step} was not reached in {TIMEOUT} s"
         time.sleep(0.02)
 
 

@@ -351,7 +351,7 @@ class GANPhase:
             terms["d_magp"] = self._penalty(real_scores, micro.penalised)
         logits = {"d_real": real_scores.cond, "d_wrong": real_scores.wrong, "d_fake": fake_scores.cond}
         means = {name: torch.stack([scale.mean() for scale in scales]).mean() for name, scales in logits.items()}
-        means["sent_std"] = sent.std(dim=0, correction=0).mean()  # beside noise of size 1, see `text_gain`
+        means["sent_square"] = sent.square().mean()  # that of the noise is 1, see `text_gain`
         return self._backward(terms, means)
 
     def generator_step(self, micro_batches: list[MicroBatch]) -> StepResult:

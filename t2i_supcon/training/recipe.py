@@ -368,8 +368,8 @@ class GANRecipe(Recipe):
         encoders: folder or Hub name of what phase 1 saved.
         text_gain: factor on the embeddings of a DAMSM text encoder, kept in the model's config: on
             small data they may be far smaller than the noise beside them. The log's
-            `stats/sent_std` tells their standard deviation, the gain included; that of the noise
-            is 1.
+            `stats/sent_square` tells the mean square of sentences, the gain included; that of the
+            noise is 1.
         generator_learning_rate, discriminator_learning_rate, betas: of the two Adams.
         magp_step: the gradient penalty takes an optimiser step of its own after the hinge loss's
             ("separate", as SSA-GAN's authors did) or joins its sum ("joint", one backward per

@@ -328,10 +328,16 @@ def check_known_words(
             raise BrokenRowError(f"{name_row(files, number, split)}: {image_id}: {what}; {MEND}")
 
 
-def _known_caption(captions: Sequence[str | None], first: int, tokenizer: PreTrainedTokenizerFast) -> str | None:
-    """The caption number `first` or else the next one of which the tokenizer knows a word."""
-    in_turn = (captions[(first + shift) % len(captions)] for shift in range(len(captions)))
-    return next((caption for caption in in_turn if caption and tokenizer(caption)["input_ids"]), None)
+def _known_caption(
+    captions: Sequence[str | None], first: int, tokenizer: PreTrainedTokenizerFast, truncation: bool = False
+) -> tuple[str, list[int]] | None:
+    """The caption number `first`, or else the next one of which the tokenizer knows a word, and its
+    ids."""
+    for shift in range(len(captions)):
+        caption = captions[(first + shift) % len(captions)]
+        if caption and (input_ids := tokenizer(caption, truncation=truncation)["input_ids"]):
+            return caption, input_ids
+    return None
 
 
 class TrainingRows(torch.utils.data.Dataset):
@@ -372,6 +378,7 @@ class TrainingRows(torch.utils.data.Dataset):
         self.flip = flip
         self.long_captions = long_captions
         self.word_dropout = word_dropout
+        self._marks = frozenset(tokenizer.all_special_ids)  # asking for them takes longer than their use
         self.files = files
         self.split = split
 
@@ -397,12 +404,12 @@ class TrainingRows(torch.utils.data.Dataset):
         if not row["captions"]:
             raise BrokenRowError(f"{row['image_id']}: it has no caption")
         drawn = int(rng.integers(len(row["captions"])))
-        caption = _known_caption(row["captions"], drawn, self.tokenizer)
-        if caption is None:
+        known = _known_caption(row["captions"], drawn, self.tokenizer, self.long_captions == "first")
+        if known is None:
             raise BrokenRowError(
                 f"{row['image_id']}: no word of the caption {row['captions'][drawn]!r} is in the vocabulary"
             )
-        input_ids = self.tokenizer(caption, truncation=self.long_captions == "first")["input_ids"]
+        caption, input_ids = known
         limit = self.tokenizer.model_max_length
         if len(input_ids) > limit:
             input_ids = [input_ids[i] for i in np.sort(rng.permutation(len(input_ids))[:limit])]
@@ -421,7 +428,7 @@ class TrainingRows(torch.utils.data.Dataset):
 
     def _drop_words(self, input_ids: list[int], rng: np.random.Generator) -> list[int]:
         """Leaves words out; marks such as the end of a caption are no words."""
-        words = ~np.isin(input_ids, self.tokenizer.all_special_ids)
+        words = np.array([one not in self._marks for one in input_ids])
         kept = ~words | (rng.random(len(input_ids)) >= self.word_dropout)
         if words.any() and not kept[words].any():
             kept[rng.choice(np.flatnonzero(words))] = True
@@ -498,7 +505,7 @@ class EvaluationRows(torch.utils.data.Dataset):
                     "row left out of evaluations, number %d of %d: %s", len(unknown), len(chosen), unknown[-1]
                 )
             else:
-                self.captions.append(known)
+                self.captions.append(known[0])
                 self._row_numbers.append(number)
         self.unknown = len(unknown)
         if not self.captions:

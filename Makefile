@@ -1,12 +1,12 @@
 # make demo                 draws with the trained model inside the package, then trains both phases
-#                           of DM-GAN for a few minutes and draws the same with both, side by side
+#                           of AttnGAN for a few minutes and draws the same with both, side by side
 # make demo MODEL=galip     the same with another GAN: attngan, dfgan, dmgan, ssagan or galip
 # make test                 runs the whole test suite
 # make package              builds sdist and wheel into dist/, installs the wheel by itself and draws with it
 # make space                opens the web page in an environment of its requirements alone and draws with it
 PYTHON ?= python3.11
 BIN := .venv/bin
-MODEL ?= dmgan
+MODEL ?= attngan
 STEPS ?= 400
 RUNS ?= runs/demo
 GANS = $(filter-out damsm clip,$(patsubst scripts/recipes/%-emoji.yaml,%,$(wildcard scripts/recipes/*-emoji.yaml)))

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from t2i_supcon import DMGANForTextToImage, embedded_model
+from t2i_supcon import AttnGANForTextToImage, embedded_model
 from t2i_supcon.conversion.errors import one_line_errors
 from t2i_supcon.conversion.pretrained import load_pretrained
 from t2i_supcon.models.weights import refuse_unfit_weights
@@ -59,5 +59,5 @@ def test_interruptions_pass_and_loggers_are_as_they_were():
 
 def test_loading_a_whole_model_says_nothing_of_its_tensors(capfd):
     """The library lists the layers it has not sharded, wherever its other messages are quiet."""
-    load_pretrained(str(embedded_model()), "model", (DMGANForTextToImage,))
+    load_pretrained(str(embedded_model()), "model", (AttnGANForTextToImage,))
     assert not re.search("shard|generator|weight(?!s:)", capfd.readouterr().err)

@@ -25,7 +25,7 @@ endif
 	@echo "drawn by the trained model inside the package: $(RUNS)/embedded.png"
 	$(LAUNCH) scripts/train.py --recipe $(ENCODERS)-emoji --output-dir $(RUNS)/$(ENCODERS) --resume steps=350
 	$(LAUNCH) scripts/train.py --recipe $(MODEL)-emoji --output-dir $(RUNS)/$(MODEL) --resume steps=$(STEPS) encoders=$(RUNS)/$(ENCODERS)/model \
-		pixel_draws=1 ema_decay=0.99 evaluation.features=null best_metric=frechet_encoder
+		pixel_draws=1 ema_decay=0.98 evaluation.features=null best_metric=frechet_encoder
 	$(BIN)/python scripts/generate.py --prompts-file scripts/prompts.txt --output $(RUNS)/$(MODEL).png \
 		--model $(EMBEDDED) --model $(RUNS)/$(MODEL)/model
 	@echo "the package's model beside the one trained just now: $(RUNS)/$(MODEL).png"

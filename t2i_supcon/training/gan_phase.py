@@ -55,6 +55,7 @@ from .recipe import GANRecipe, architecture, build_model_config, check_architect
 
 logger = logging.getLogger(__name__)
 NUM_SAMPLES = 12
+FEWEST_STEPS_AVERAGED, MOST_UNTRAINED = 100, 0.01  # from which on an average is looked at, and may hold
 ADVERSARIAL = {  # the two players' losses at one scale, by the family that the discriminator's class names
     "hinge": (hinge_discriminator_loss, hinge_generator_loss),
     "bce": (bce_discriminator_loss, bce_generator_loss),
@@ -176,6 +177,8 @@ class GANPhase:
         )
         self.g_optimizer, self.d_optimizer = accelerator.prepare(g_optimizer, d_optimizer)
         self.ema = EMA(generator, recipe.ema_decay) if recipe.ema_decay is not None else None
+        if accelerator.is_main_process:
+            warn_of_slow_average(recipe)
         if recipe.compile:
             for network in (
                 self.generator,
@@ -603,6 +606,22 @@ class GANPhase:
         for optimizer, saved in zip((self.g_optimizer, self.d_optimizer), state["optimizers"]):
             optimizer.load_state_dict(saved)
         self.step = state["step"]
+
+
+def warn_of_slow_average(recipe: GANRecipe) -> None:
+    """Says where the averaged generator will still hold much of the untrained one at the end, which
+    greys and blurs what it draws. Trials of a few steps pass."""
+    if recipe.ema_decay is None or recipe.init_from is not None or recipe.steps < FEWEST_STEPS_AVERAGED:
+        return
+    untrained = recipe.ema_decay**recipe.steps
+    if untrained > MOST_UNTRAINED:
+        logger.warning(
+            "after %s steps, %.1f %% of the average that is sampled, evaluated and saved will still be the untrained "
+            "generator: ema_decay=%g forgets it",
+            f"{recipe.steps:,}",
+            100 * untrained,
+            1 - 20 / recipe.steps,
+        )
 
 
 def take_over(network: nn.Module, trained: nn.Module, recipe: GANRecipe) -> None:

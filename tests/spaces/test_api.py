@@ -72,9 +72,7 @@ def test_the_snippet_of_the_page_runs(server, capsys):
 
 
 def test_pictures_are_those_of_the_pipeline_and_say_so(client, innocent_log):
-    files, seed, left_out = client.predict(
-        "a red zörp zorp circle", count=3, seed=11, truncation=1.5, api_name="/draw"
-    )
+    files, seed, left_out = client.predict("a red zörp zorp circle", count=3, seed=11, truncation=1.5, api_name="/draw")
     assert seed == 11 and left_out == ["zörp", "zorp"] and len(files) == 3
     drawn = load_pipeline(str(embedded_model()))("a red circle", num_images_per_prompt=3, seed=11, truncation=1.5)
     for number, (file, expected) in enumerate(zip(files, drawn), start=1):

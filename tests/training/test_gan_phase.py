@@ -340,3 +340,15 @@ def test_a_text_gain_is_applied_and_saved_with_the_model(encoders, tokenizer, ti
     assert_close(saved.text_encoder(ids, torch.ones_like(ids)).sent_emb, 4 * plain)
     with pytest.raises(ValueError, match="text_gain is 2.0, and a CLIPTextEncoder has no gain"):
         GANPhase.from_recipe(galip_recipe(clip_folder, text_gain=2), Accelerator(), rows, rows)
+
+
+@pytest.mark.parametrize(
+    ("decay", "steps", "said"),
+    [(0.998, 1000, "13.5 %"), (0.98, 1000, None), (0.998, 6000, None), (0.998, 7, None), (None, 1000, None)],
+)
+def test_an_average_that_will_hold_much_of_the_untrained_generator_is_told(encoders, caplog, decay, steps, said):
+    make_phase(encoders, ema_decay=decay, steps=steps)
+    if said is None:
+        assert not caplog.records
+    else:
+        assert said in caplog.text and "after 1,000 steps" in caplog.text and "ema_decay=0.98 " in caplog.text

@@ -55,7 +55,8 @@ from .recipe import GANRecipe, architecture, build_model_config, check_architect
 
 logger = logging.getLogger(__name__)
 NUM_SAMPLES = 12
-FEWEST_STEPS_AVERAGED, MOST_UNTRAINED = 100, 0.01  # from which on an average is looked at, and may hold
+FEWEST_STEPS_AVERAGED = 100  # of a run whose average is worth a warning; fewer are a trial
+MOST_UNTRAINED = 0.01  # share of the untrained generator that its average may hold at the end
 ADVERSARIAL = {  # the two players' losses at one scale, by the family that the discriminator's class names
     "hinge": (hinge_discriminator_loss, hinge_generator_loss),
     "bce": (bce_discriminator_loss, bce_generator_loss),

@@ -33,7 +33,7 @@ from .data import evaluation_rows
 from .distributed import pad_captions, prepare_network
 from .guidance import Guidance
 from .networks import build_network
-from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, weighted_sum
+from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, term_weights, weighted_sum
 from .phase import StepResult, mean_result
 from .recipe import EncoderRecipe, architecture, build_model_config, check_architecture
 
@@ -141,7 +141,7 @@ class EncoderPhase:
         text, images = self.model(batch.input_ids, batch.attention_mask, batch.images[-1])
         scale = None if self._logit_scale is None else self._logit_scale.exp()
         guidance = self.guidance(images, text, batch.labels, batch.num_views, scale)
-        self.accelerator.backward(weighted_sum(guidance.terms, self.recipe.loss_weights))
+        self.accelerator.backward(weighted_sum(guidance.terms, term_weights(self.recipe, self.step)))
         return StepResult(guidance.terms, guidance.statistics)
 
     @property

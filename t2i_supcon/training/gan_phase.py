@@ -49,7 +49,15 @@ from .distributed import gather_all_but_last, next_captions, pad_captions, prepa
 from .ema import EMA
 from .guidance import Guidance
 from .networks import build_network
-from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, trained_parameters, weighted_sum
+from .optimisation import (
+    check_micro_batches,
+    rate_factor,
+    set_rates,
+    take_step,
+    term_weights,
+    trained_parameters,
+    weighted_sum,
+)
 from .phase import StepResult, mean_result
 from .recipe import GANRecipe, architecture, build_model_config, check_architecture
 
@@ -481,7 +489,7 @@ class GANPhase:
         return self.recipe.magp_every * penalty
 
     def _backward(self, terms: dict[str, Tensor], statistics: dict[str, Tensor] | None = None) -> StepResult:
-        self.accelerator.backward(weighted_sum(terms, self.recipe.loss_weights))
+        self.accelerator.backward(weighted_sum(terms, term_weights(self.recipe, self.step)))
         return StepResult({name: term.detach() for name, term in terms.items()}, statistics or {})
 
     def _take_step(self, optimizer: torch.optim.Optimizer, result: StepResult, name: str) -> StepResult:

@@ -24,6 +24,14 @@ def rate_factor(recipe: Recipe, step: int) -> float:
     return 1.0
 
 
+def term_weights(recipe: Recipe, step: int) -> dict[str, float]:
+    """The recipe's weights of the loss terms after `step` steps: that of `supcon` warms up."""
+    weights = recipe.loss_weights
+    if "supcon" not in weights or step >= recipe.supcon_warmup:
+        return weights
+    return weights | {"supcon": weights["supcon"] * step / recipe.supcon_warmup}
+
+
 def _decayed(times: int, factor: float = 0.98, floor: float = 0.1) -> float:
     """`factor` to the power of `times`, held once it is at or below `floor`.
 

@@ -188,6 +188,8 @@ class Recipe(CheckedFields):
         supcon_temperature: tau of the supervised contrastive term `supcon`.
         supcon_projection: width of a trained projection of the embeddings that `supcon` contrasts;
             null = none, they are contrasted as they are.
+        supcon_warmup: steps in which the weight of `supcon` rises evenly from 0; 0 = it has all of
+            it from the start.
         unicl_temperature: what the term `unicl` divides its cosines by; CLIP's encoders learn it.
         nt_xent_temperature: tau of the term `nt_xent`.
         positives: rows are positives of each other if they share the class id ("label"), any of
@@ -233,6 +235,7 @@ class Recipe(CheckedFields):
     loss_weights: dict[str, float]
     supcon_temperature: float = number(0.1, 0, above=True)
     supcon_projection: int | None = number(None, 1, 2**16)
+    supcon_warmup: int = number(0, 0, 10**9)
     unicl_temperature: float = number(0.07, 0, above=True)
     nt_xent_temperature: float = number(0.5, 0, above=True)
     positives: Literal["label", "any", "jaccard"] = "label"

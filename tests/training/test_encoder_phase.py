@@ -141,6 +141,17 @@ def test_forgetful_adam_and_exponential_rates(batch, encoders):
     assert phase.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.98**114)  # the first power below a tenth
 
 
+def test_the_contrast_warms_up(batch):
+    """In the first step of a warm-up the encoders move as without the term."""
+    towers, moved = tiny_clip(), []
+    for changes in ({"supcon_warmup": 2}, {"loss_weights": {"clip": 1}}, {}):
+        phase = EncoderPhase(recipe_of("clip", **changes), Accelerator(), copy.deepcopy(towers))
+        phase.train_step(batch)
+        moved.append(list(phase.towers.parameters()))
+    assert_close(*moved[:2])
+    assert any(not torch.equal(a, b) for a, b in zip(moved[0], moved[2]))
+
+
 @pytest.mark.parametrize("source", ["own", "transformers"])
 def test_pretrained_encoders_are_fine_tuned(source, tokenizer, tiny_data, tmp_path):
     model = foreign_clip() if source == "transformers" else tiny_clip()

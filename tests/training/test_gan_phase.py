@@ -141,6 +141,20 @@ def test_the_lazy_penalty_is_weighted_up(encoders, batch):
     assert ["d_magp" in lazy.train_step(batch).terms for _ in range(3)] == [False, False, True]
 
 
+@pytest.mark.parametrize(("step", "weight"), [(0, 0), (1, 0.025), (3, 0.075), (4, 0.1), (9, 0.1)])
+def test_the_contrast_warms_up(encoders, batch, step, weight):
+    """The generator's gradient is that of a recipe with the weight that is due."""
+    gradients = []
+    for warmup, supcon in ((4, 0.1), (0, weight)):
+        torch.manual_seed(1)
+        phase = make_phase(encoders, supcon_warmup=warmup, loss_weights=WEIGHTS | {"d_magp": 0, "supcon": supcon})
+        phase.step = step
+        phase.train_step(batch)
+        gradients.append([p.grad for p in phase.generator.parameters() if p.grad is not None])
+    assert gradients[0] and all(grad.any() for grad in gradients[0][-2:])
+    assert_close(*gradients)
+
+
 def test_ema_follows_and_is_what_is_drawn(encoders, batch, tokenizer):
     phase = make_phase(encoders, ema_decay=0.5)
     phase.tokenizer = tokenizer

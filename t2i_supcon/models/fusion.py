@@ -28,6 +28,9 @@ class OneStageConfig(PreTrainedConfig):
         generator_channels: channels of the generator's last block; earlier blocks have up to 8
             times as many.
         discriminator_channels: channels of the discriminator's first layer; later blocks have more.
+        initial_gamma: what blocks multiply their residual with before training, where they learn
+            it. The published 0 makes their convolutions wait until it has moved: in a short
+            training until its end.
         text_config: sizes of the text encoder whose embeddings condition both networks.
     """
 
@@ -37,6 +40,7 @@ class OneStageConfig(PreTrainedConfig):
     noise_dim: int = 100
     generator_channels: int = 64
     discriminator_channels: int = 64
+    initial_gamma: float = 0.0
     text_config: dict | PreTrainedConfig | None = None
 
     def validate_architecture(self):
@@ -119,9 +123,9 @@ class FusionGeneratorBlock(nn.Module):
 class HalvingBlock(nn.Module):
     """Halves the map: avgpool(shortcut(x)) + gamma * residual(x)."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, initial_gamma: float = 0.0):
         super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma, self.initial_gamma = nn.Parameter(torch.tensor([initial_gamma])), initial_gamma
         self.residual = nn.Sequential(
             GradfixConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
             GradfixLeakyReLU(),
@@ -137,7 +141,7 @@ class HalvingBlock(nn.Module):
         self.shortcut.requires_grad_(self.widens)
 
     def reset_parameters(self) -> None:
-        nn.init.zeros_(self.gamma)
+        nn.init.constant_(self.gamma, self.initial_gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = operators.pooled_shortcut(self.shortcut if self.widens else nn.Identity(), x)
@@ -164,7 +168,7 @@ class OneStageDiscriminator(GANPreTrainedModel):
         width = config.discriminator_channels
         widths = [width * min(self.max_widening, 2**i) for i in range(config.num_doublings + 1)]
         self.from_rgb = GradfixConv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(HalvingBlock(*pair) for pair in zip(widths, widths[1:]))
+        self.blocks = nn.ModuleList(HalvingBlock(*pair, config.initial_gamma) for pair in zip(widths, widths[1:]))
         self.joint = nn.Sequential(
             GradfixConv2d(widths[-1] + config.text_config.hidden_size, 2 * width, 3, padding=1, bias=False),
             GradfixLeakyReLU(),

@@ -41,6 +41,8 @@ class GALIPConfig(PreTrainedConfig):
             and sentence.
         discriminator_channels: channels of the features that are joined with the sentence.
         score_channels: hidden channels of the head that scores them.
+        initial_gamma: what the discriminator multiplies its residuals and the deeper blocks' tokens
+            with before training, where it learns it; see `OneStageConfig`.
         text_config: sizes of the text tower whose sentences condition both networks.
         image_config: sizes of the vision tower, inside the generator and before the discriminator.
     """
@@ -56,6 +58,7 @@ class GALIPConfig(PreTrainedConfig):
     prompt_layers: list[int] | tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
     discriminator_channels: int = 512
     score_channels: int = 128
+    initial_gamma: float = 0.0
     text_config: dict | PreTrainedConfig | None = None
     image_config: dict | PreTrainedConfig | None = None
 
@@ -192,9 +195,9 @@ class GALIPDiscriminatorBlock(nn.Module):
     """shortcut(x) + gamma * residual(x), plus beta times the tokens of a deeper block of the tower,
     where there are any."""
 
-    def __init__(self, in_channels: int, out_channels: int, reads_tokens: bool):
+    def __init__(self, in_channels: int, out_channels: int, reads_tokens: bool, initial_gamma: float):
         super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma, self.initial_gamma = nn.Parameter(torch.tensor([initial_gamma])), initial_gamma
         self.beta = nn.Parameter(torch.zeros(1)) if reads_tokens else None
         self.residual = nn.Sequential(
             GradfixConv2d(in_channels, out_channels, 3, padding=1, bias=False),
@@ -211,9 +214,9 @@ class GALIPDiscriminatorBlock(nn.Module):
         self.shortcut.requires_grad_(self.changes_width)
 
     def reset_parameters(self) -> None:
-        nn.init.zeros_(self.gamma)
-        if self.beta is not None:
-            nn.init.zeros_(self.beta)
+        for factor in (self.gamma, self.beta):
+            if factor is not None:
+                nn.init.constant_(factor, self.initial_gamma)
 
     def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
         shortcut = self.shortcut(x) if self.changes_width else x
@@ -235,9 +238,12 @@ class GALIPDiscriminator(GANPreTrainedModel):
         width, grid = config.image_config.hidden_size, config.image_config.grid_size
         channels = config.discriminator_channels
         self.blocks = nn.ModuleList(
-            GALIPDiscriminatorBlock(width, width, reads_tokens=True) for _ in config.image_config.feature_layers[1:]
+            GALIPDiscriminatorBlock(width, width, reads_tokens=True, initial_gamma=config.initial_gamma)
+            for _ in config.image_config.feature_layers[1:]
         )
-        self.last_block = GALIPDiscriminatorBlock(width, channels, reads_tokens=False)
+        self.last_block = GALIPDiscriminatorBlock(
+            width, channels, reads_tokens=False, initial_gamma=config.initial_gamma
+        )
         first = grid // 2 + 1  # two unpadded convolutions take the grid to one value: 7 -> 4 -> 1
         self.joint = nn.Sequential(
             GradfixConv2d(channels + config.text_config.projection_dim, config.score_channels, first, bias=False),

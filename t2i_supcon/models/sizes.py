@@ -16,6 +16,7 @@ RANGES = {
     "conditioning_std": (0.0, 1e6),
     "generator_channels": WIDTH,
     "discriminator_channels": WIDTH,
+    "initial_gamma": (-10.0, 10.0),
     "mask_channels": WIDTH,
     "mapper_channels": WIDTH,
     "score_channels": WIDTH,

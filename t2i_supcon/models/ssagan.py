@@ -78,7 +78,7 @@ class SSAGeneratorBlock(nn.Module):
         super().__init__()
         text_dim = config.text_config.hidden_size
         self.upsample = upsample
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma, self.initial_gamma = nn.Parameter(torch.tensor([config.initial_gamma])), config.initial_gamma
         self.norm1 = SemanticSpatialNorm(in_channels, text_dim)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = SemanticSpatialNorm(out_channels, text_dim)
@@ -87,7 +87,7 @@ class SSAGeneratorBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def reset_parameters(self) -> None:
-        nn.init.zeros_(self.gamma)
+        nn.init.constant_(self.gamma, self.initial_gamma)
 
     def forward(self, x: Tensor, sent_emb: Tensor, mask: Tensor) -> Tensor:
         size = mask.shape[2:]  # of this block's output

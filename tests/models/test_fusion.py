@@ -1,10 +1,12 @@
 """What the family of DF-GAN shares, against the same written out in plain operations."""
 
+import pytest
 import torch
+from conftest import TINY, tiny_text
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from t2i_supcon.models import DFGANConfig, SSAGANConfig
+from t2i_supcon.models import GANS, DFGANConfig, SSAGANConfig
 from t2i_supcon.models.fusion import Affine, FusionBlock, FusionGeneratorBlock, HalvingBlock
 
 
@@ -56,6 +58,21 @@ def test_a_halving_block_starts_as_its_shortcut_and_freezes_what_it_never_calls(
     assert_close(same(x), F.avg_pool2d(x, 2))
     assert_close(wider(x), F.avg_pool2d(wider.shortcut(x), 2), rtol=1e-4, atol=1e-5)
     assert not same.shortcut.weight.requires_grad and wider.shortcut.weight.requires_grad
+
+
+def test_a_halving_block_can_start_with_all_of_its_residual():
+    x, block = torch.randn(2, 3, 8, 8), HalvingBlock(3, 3, initial_gamma=0.5)
+    assert_close(block(x), F.avg_pool2d(x, 2) + block.residual(x) / 2)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("dfgan", 2), ("ssagan", 5), ("galip", 3)])
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_every_learned_factor_starts_as_the_config_says(name, expected, start):
+    """Also after the initialisation that all weights of a new model go through."""
+    config = GANS[name].config(**TINY[name], text_config=tiny_text(name), initial_gamma=start)
+    networks = GANS[name].generator(config), GANS[name].discriminator(config)
+    factors = [p for network in networks for key, p in network.named_parameters() if key.endswith(("gamma", "beta"))]
+    assert [p.item() for p in factors] == [start] * expected
 
 
 def test_widths_halve_towards_the_image():

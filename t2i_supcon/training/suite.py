@@ -34,6 +34,7 @@ class Job:
         folder: where it goes; its log is `suite.log` there.
         recipe: its name.
         overrides: "field=value" strings, the seed among them.
+        training: options of `scripts/train.py`.
         minutes: how long it takes where the suite was tried; None if unknown.
         evaluation: options of `scripts/evaluate.py` behind the training; None for phase 1.
         needs: folders of the runs of phase 1 that it waits for.
@@ -42,6 +43,7 @@ class Job:
     folder: Path
     recipe: str
     overrides: tuple[str, ...]
+    training: tuple[str, ...] = ()
     minutes: float | None = None
     evaluation: tuple[str, ...] | None = None
     needs: tuple[Path, ...] = ()
@@ -54,7 +56,7 @@ class Job:
     def commands(self, scripts: Path) -> list[list[str]]:
         """What runs, one after another; each goes on where it was stopped."""
         train = [sys.executable, str(scripts / "train.py"), "--recipe", self.recipe, "--output-dir", str(self.folder)]
-        commands = [[*train, "--resume", "--tracker", "none", *self.overrides]]
+        commands = [[*train, "--resume", "--tracker", "none", *self.training, *self.overrides]]
         if self.evaluation is not None:
             evaluate = [sys.executable, str(scripts / "evaluate.py"), "--model", str(self.folder / "model")]
             commands.append([*evaluate, "--output", str(self.folder / "evaluation"), *self.evaluation])
@@ -71,6 +73,7 @@ class Suite:
         seeds: of every cell; phase 1 takes the same.
         overrides: of every phase-2 recipe.
         encoder_overrides: of every phase-1 recipe.
+        training: options of `scripts/train.py`, for both phases.
         evaluation: options of `scripts/evaluate.py`.
         minutes: how long runs take where the suite was tried, by the name of the recipe.
         metric: that the table shows.
@@ -82,6 +85,7 @@ class Suite:
     seeds: list[int]
     overrides: list[str] = field(default_factory=list)
     encoder_overrides: list[str] = field(default_factory=list)
+    training: list[str] = field(default_factory=list)
     evaluation: list[str] = field(default_factory=list)
     minutes: dict[str, float] = field(default_factory=dict)
     metric: str = "frechet"
@@ -122,7 +126,7 @@ def _check_lists(values: dict, path: Path) -> None:
     seeds = values.get("seeds", [])
     if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"{path}: seeds are {shortened(seeds)}; they are a list of whole numbers from 0 up")
-    for key in ("overrides", "encoder_overrides", "evaluation"):
+    for key in ("overrides", "encoder_overrides", "training", "evaluation"):
         given = values.get(key, [])
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
             raise ValueError(f"{path}: {key} are {shortened(given)}; they are a list of strings: quote its numbers")
@@ -137,10 +141,12 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
     """
     encoders: dict[Path, Job] = {}
     gans: dict[Path, Job] = {}
+    training = tuple(suite.training)
 
     def phase1(recipe: str, seed: int) -> Path:
         folder = output / f"{recipe}-seed{seed}"
-        encoders[folder] = Job(folder, recipe, (f"seed={seed}", *suite.encoder_overrides), suite.minutes.get(recipe))
+        own = (f"seed={seed}", *suite.encoder_overrides)
+        encoders[folder] = Job(folder, recipe, own, training, suite.minutes.get(recipe))
         return folder
 
     if suite.judge is not None and isinstance(load_recipe(suite.judge["recipe"], recipes), GANRecipe):
@@ -165,7 +171,7 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
             own = (f"seed={seed}", f"encoders={chosen}", *overrides)
             minutes = suite.minutes.get(cell["recipe"])
             evaluation = (*suite.evaluation, *judging, "--seed", str(seed))
-            gans[folder] = Job(folder, cell["recipe"], own, minutes, evaluation, needs)
+            gans[folder] = Job(folder, cell["recipe"], own, training, minutes, evaluation, needs)
     for folder in judges:
         if any(folder in job.needs[len(judges) :] for job in gans.values()):
             raise ValueError(f"the judge {folder.name} would guide cells, too: give it a seed of its own")

@@ -81,6 +81,16 @@ def test_a_judge_reads_the_captions_of_all_cells_and_guides_none(recipes, tiny_d
         suite.plan(dataclasses.replace(chosen, judge={"recipe": "nobody", "seed": 9}), tmp_path / "out", recipes)
 
 
+def test_all_trainings_get_the_options_of_the_suite(recipes, tiny_data, tmp_path):
+    chosen = dataclasses.replace(cells(tiny_data, tmp_path), training=["--mixed-precision", "no"])
+    for jobs in suite.plan(chosen, tmp_path / "out", recipes):
+        for job in jobs:
+            train, *evaluate = job.commands(SCRIPTS)
+            assert train[train.index("--mixed-precision") + 1] == "no"
+            assert tuple(train[-len(job.overrides) :]) == job.overrides
+            assert not any("--mixed-precision" in command for command in evaluate)
+
+
 def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys, caplog, monkeypatch):
     monkeypatch.setenv("T2I_SUPCON_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(suite.subprocess, "Popen", forked.Forked)  # the same scripts, started at once
@@ -156,6 +166,7 @@ def recipes_in_scripts(recipes, tmp_path):
         ("cells: [{recipe: scl, seeds: 3}]\nseeds: [0]\n", "seeds are 3; they are a list of whole numbers"),
         ("cells: [{recipe: scl, overrides: steps=2}]\nseeds: [0]\n", "overrides are .*steps=2.*a list of strings"),
         ("cells: [{recipe: scl}]\nseeds: [0]\nevaluation: [--bootstrap, 9]\n", "evaluation are .*quote its numbers"),
+        ("cells: [{recipe: scl}]\nseeds: [0]\ntraining: [--max-steps, 9]\n", "training are .*quote its numbers"),
         ("cells: [{recipe: scl}]\nseeds: [0]\nminutes: 9\n", "minutes are 9; they are a number for each recipe"),
         ("cells: [{recipe: scl}]\nseeds: [0]\nsteps: 3\n", "a suite has no 'steps'"),
         ("cells: [{recipe: scl}]\nseeds: [0]\njudge: enc\n", "judge is enc; it has recipe and seed"),

@@ -1,7 +1,12 @@
-"""Shows what encoders make of images and texts, with and without the method side by side.
+"""Shows what encoders make of images and texts, real or drawn, with and without the method.
 
 python scripts/show_representations.py \\
     --encoders runs/damsm-emoji-baseline/model runs/damsm-emoji/model
+python scripts/show_representations.py --encoders runs/judge/model \\
+    --models runs/attngan-emoji-baseline/model runs/attngan-emoji/model
+
+With --models, one pair of encoders, best one that guided none of them, is shown real pictures and
+those that the models draw of the same captions.
 
 Writes representations.png (a map of images and texts coloured by label, and label retrieval as
 bars), representations.md (a table of alignment, uniformity and retrieval) and representations.json.
@@ -16,6 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--encoders", nargs="+", required=True, help="what phase 1 saved: folders, or names on the Hub; one or several"
+    )
+    parser.add_argument(
+        "--models", nargs="+", default=(), help="text-to-image models: folders, or names on the Hub; one or several"
     )
     parser.add_argument("--data", default="emoji", help="pictures and captions, as a recipe's data.name")
     parser.add_argument("--split", default="test", help="of the data (default: test, the held-out rows)")

@@ -1,4 +1,5 @@
-"""What encoders make of images and texts: numbers of the space they share, and a map of it."""
+"""What encoders make of images and texts, real or drawn: numbers of the space they share, and a map
+of it."""
 
 import json
 from collections import Counter
@@ -14,8 +15,9 @@ from ..data import Rows, evenly_spaced, load_rows
 from ..identity import content_hash
 from ..metrics import alignment, label_precision, uniformity
 from ..models.weights import weights_hash
+from ..pipeline import TextToImagePipeline, load_pipeline
 from .embedding import embed_texts
-from .pictures import RealPictures, choose_prompts
+from .pictures import DrawnPictures, RealPictures, choose_prompts
 
 NEIGHBOURS = 10  # of which label retrieval tells how many share the label
 COLOURED = 10  # labels with a colour of their own in the map
@@ -37,8 +39,8 @@ class Representations:
     """Rows as a pair of encoders embeds them.
 
     Attributes:
-        name: of the encoders.
-        weights: their hash.
+        name: of the encoders or, where it drew the images, of the model.
+        weights: the encoders' hash.
         image_emb, sent_emb: (N, D), normalised.
         labels: (N,) class ids.
     """
@@ -69,7 +71,15 @@ class Representations:
         return {name: numbers[name] for name in MEASURED}
 
 
-def represent(encoders: str, rows: Rows, max_words: int = 18, batch_size: int = 64) -> Representations:
+def represent(
+    encoders: str,
+    rows: Rows,
+    max_words: int = 18,
+    batch_size: int = 64,
+    draw: TextToImagePipeline | None = None,
+    image_size: int | None = None,
+    name: str | None = None,
+) -> Representations:
     """Embeds the image and the first caption with a known word of each labelled row.
 
     Args:
@@ -77,6 +87,10 @@ def represent(encoders: str, rows: Rows, max_words: int = 18, batch_size: int = 
             Hub.
         rows: in the row schema, with random access.
         max_words: of a caption that are read.
+        draw: draws the captions, with seed 0; its pictures stand in place of the rows'.
+        image_size: that the rows' pictures are reduced to before the encoder sees them; None is the
+            encoder's own.
+        name: of what comes out; None is the encoders'.
 
     Raises:
         ValueError: there are no such encoders, or fewer than two labelled rows with a known word.
@@ -93,13 +107,15 @@ def represent(encoders: str, rows: Rows, max_words: int = 18, batch_size: int = 
             f"{len(rows)} rows have a label and a caption with a word that {encoders} knows; at least 2 are compared"
         )
     prompts = choose_prompts(rows, "first", None, 0, tokenizer)
-    pictures = RealPictures(rows, towers.image_encoder.config.image_size)
+    if draw is None:
+        pictures = RealPictures(rows, image_size or towers.image_encoder.config.image_size)
+    else:
+        pictures = DrawnPictures(draw.model.text_encoder, draw.model.generator, draw.tokenizer, prompts)
     with torch.no_grad():
         images = [towers.image_encoder(batch.images).image_emb.float() for batch in pictures.batches(batch_size)]
     texts = embed_texts(towers.text_encoder, tokenizer, [prompt.caption for prompt in prompts], torch.device("cpu"))
-    name = Path(encoders).parent.name if Path(encoders).name == "model" else Path(encoders).name  # runs/NAME/model
     return Representations(
-        name,
+        name or run_name(encoders),
         weights_hash(towers),
         torch.nn.functional.normalize(torch.cat(images), dim=1),
         torch.nn.functional.normalize(texts, dim=1),
@@ -107,15 +123,28 @@ def represent(encoders: str, rows: Rows, max_words: int = 18, batch_size: int = 
     )
 
 
+def run_name(model: str) -> str:
+    """What a model is called in tables: NAME of runs/NAME/model."""
+    return Path(model).parent.name if Path(model).name == "model" else Path(model).name
+
+
 def show_representations(
-    encoders: Sequence[str], output: Path, data: str = "emoji", split: str = "test", rows: int | None = None
+    encoders: Sequence[str],
+    output: Path,
+    data: str = "emoji",
+    split: str = "test",
+    rows: int | None = None,
+    models: Sequence[str] = (),
 ) -> str:
-    """Measures encoders on the same rows and writes what it found into `output`:
-    `representations.json`, `representations.md` and `representations.png`.
+    """Measures encoders on the same rows, or one pair of them on pictures that models draw of these
+    rows' captions, and writes what it found into `output`: `representations.json`,
+    `representations.md` and `representations.png`.
 
     Args:
         encoders: folders or Hub names, one or several.
         rows: how many, evenly spaced; None is all.
+        models: folders or Hub names. Their pictures stand beside the real ones, which are reduced
+            to the size of the first model's.
 
     Returns:
         The table.
@@ -123,11 +152,19 @@ def show_representations(
     Raises:
         ValueError, OSError: something is not there or does not fit; nothing is written then.
     """
+    if models and len(encoders) != 1:
+        raise ValueError(f"what models draw is shown by one pair of encoders, and {len(encoders)} are named")
     held_out = load_rows(data, split)
     data_hash = content_hash(held_out)
     if rows is not None:
         held_out = held_out.select(evenly_spaced(len(held_out), rows))
-    found = [represent(name, held_out) for name in encoders]
+    draws = [load_pipeline(model, "cpu") for model in models]
+    if draws:
+        size = draws[0].model.config.image_size
+        found = [represent(encoders[0], held_out, image_size=size, name=f"real, {size} px")]
+        found += [represent(encoders[0], held_out, draw=draw, name=run_name(one)) for one, draw in zip(models, draws)]
+    else:
+        found = [represent(name, held_out) for name in encoders]
     numbers = [one.measure() for one in found]
     named = [f"{one.name} ({number})" for number, one in enumerate(found, start=1)]
     table = "\n".join(
@@ -140,7 +177,10 @@ def show_representations(
         for one, values in zip(found, numbers)
     ]
     output.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"protocol": protocol, "encoders": results}, indent=1)
+    if models:
+        drawn = [{"name": one, "weights": weights_hash(draw.model)} for one, draw in zip(models, draws)]
+        protocol |= {"encoders": encoders[0], "models": drawn, "seed": 0}
+    content = json.dumps({"protocol": protocol, "pictures" if models else "encoders": results}, indent=1)
     (output / "representations.json").write_text(content + "\n", encoding="utf-8")
     (output / "representations.md").write_text(table + "\n", encoding="utf-8")
     plot_representations(found, numbers, held_out.features["label"].names, output / "representations.png")

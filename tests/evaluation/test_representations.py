@@ -5,12 +5,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import TINY, tiny_text
 from PIL import Image
 from torch.nn import functional as F
+from transformers import AutoTokenizer
 
-from t2i_supcon.data import build_tokenizer, load_rows, save_tokenizer
+from t2i_supcon.data import build_tokenizer, encode_prompts, evenly_spaced, load_rows, save_tokenizer
 from t2i_supcon.evaluation.representations import MEASURED, Representations, represent, show_representations
-from t2i_supcon.models import DAMSMConfig, DAMSMModel
+from t2i_supcon.models import (
+    DAMSMConfig,
+    DAMSMModel,
+    SSAGANConfig,
+    SSAGANForTextToImage,
+    sample_noise,
+    seeded_generator,
+)
 
 ROWS = 24
 
@@ -27,7 +36,11 @@ def encoders(tmp_path_factory):
             text_config={"vocab_size": len(tokenizer), "embedding_dim": 8, "hidden_size": 8},
             image_config={"hidden_size": 8, "image_size": 80, "channel_divisor": 16},
         )
-        DAMSMModel(config).save_pretrained(folders[-1])
+        towers = DAMSMModel(config)
+        with torch.no_grad():
+            for _ in range(20):  # BatchNorm gets to know pictures: else all would be embedded alike
+                towers.image_encoder(torch.rand(8, 3, 20, 20) * 2 - 1)
+        towers.save_pretrained(folders[-1])
         save_tokenizer(tokenizer, folders[-1])
     return [str(folder) for folder in folders]
 
@@ -78,6 +91,45 @@ def test_a_table_numbers_and_a_picture_are_written(encoders, tmp_path):
     assert written["protocol"]["split"] == "test" and set(written["encoders"][0]["values"]) == set(MEASURED)
     with Image.open(tmp_path / "out" / "representations.png") as picture:
         assert picture.width > 1000
+
+
+@pytest.fixture(scope="module")
+def model(encoders, tmp_path_factory):
+    """An untrained GAN that knows the words of the encoders."""
+    tokenizer = AutoTokenizer.from_pretrained(encoders[0])
+    config = SSAGANConfig(**TINY["ssagan"], text_config=tiny_text("ssagan", len(tokenizer)))
+    folder = tmp_path_factory.mktemp("runs") / "drawer" / "model"
+    SSAGANForTextToImage(config).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return str(folder)
+
+
+def test_what_a_model_draws_stands_beside_real_pictures(encoders, model, tmp_path):
+    table = show_representations(encoders[:1], tmp_path / "out", rows=ROWS, models=[model])
+    assert "| real, 16 px (1) | drawer (2) |" in table
+    written = json.loads((tmp_path / "out" / "representations.json").read_text())
+    assert [one["name"] for one in written["protocol"]["models"]] == [model]
+    real, drawn = (one["values"] for one in written["pictures"])
+    assert real["text_to_text"] == drawn["text_to_text"] and real["alignment"] != drawn["alignment"]
+
+    rows = load_rows("emoji", "test")
+    rows = rows.select(evenly_spaced(len(rows), ROWS))
+    whole, tokenizer = SSAGANForTextToImage.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    towers = DAMSMModel.from_pretrained(encoders[0]).eval()
+    captions = [next(one for one in captions if tokenizer(one)["input_ids"]) for captions in rows["captions"]]
+    noise, _ = sample_noise(whole.config, ROWS, seeded_generator(0), None)
+    encoded = encode_prompts(tokenizer, captions)
+    with torch.no_grad():
+        image_emb = towers.image_encoder(whole.generate(**encoded, noise=noise).images[-1]).image_emb
+        sent_emb = towers.text_encoder(**encoded).sent_emb
+    expected = 2 - 2 * F.cosine_similarity(image_emb, sent_emb).mean().item()
+    assert drawn["alignment"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_models_are_shown_by_one_pair_of_encoders(encoders, model, tmp_path):
+    with pytest.raises(ValueError, match="by one pair of encoders, and 2 are named"):
+        show_representations(encoders, tmp_path / "out", rows=4, models=[model])
+    assert not (tmp_path / "out").exists()
 
 
 def test_encoders_that_are_not_there_leave_nothing_behind(tmp_path):

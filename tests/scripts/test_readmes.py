@@ -98,6 +98,11 @@ def test_commands_name_options_and_recipes_that_exist(script, arguments):
         assert name in ("NAME", "mine.yaml") or (ROOT / "scripts" / "recipes" / f"{name}.yaml").exists(), name
 
 
+def test_every_script_has_a_row_in_their_table():
+    text = (ROOT / "scripts" / "README.md").read_text()
+    assert {path.name for path in (ROOT / "scripts").glob("*.py")} == set(re.findall(r"^\| `(\w+\.py)` \|", text, re.M))
+
+
 def test_the_readme_is_read_in_five_minutes():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 

@@ -5,8 +5,8 @@ python scripts/show_representations.py \\
 python scripts/show_representations.py --encoders runs/judge/model \\
     --models runs/attngan-emoji-baseline/model runs/attngan-emoji/model
 
-With --models, one pair of encoders, best one that guided none of them, is shown real pictures and
-those that the models draw of the same captions.
+With --models, one pair of encoders is shown real pictures, and those that the models draw of the
+same captions. Choose encoders that guided none of the models.
 
 Writes representations.png (a map of images and texts coloured by label, and label retrieval as
 bars), representations.md (a table of alignment, uniformity and retrieval) and representations.json.

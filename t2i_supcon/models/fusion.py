@@ -28,9 +28,9 @@ class OneStageConfig(PreTrainedConfig):
         generator_channels: channels of the generator's last block; earlier blocks have up to 8
             times as many.
         discriminator_channels: channels of the discriminator's first layer; later blocks have more.
-        initial_gamma: what blocks multiply their residual with before training, where they learn
-            it. The published 0 makes their convolutions wait until it has moved: in a short
-            training until its end.
+        initial_gamma: what blocks multiply their residual with at the start of training, which
+            learns it. The published 0 switches the convolutions of a residual off at first; in a
+            short training they stay nearly off.
         text_config: sizes of the text encoder whose embeddings condition both networks.
     """
 
@@ -125,7 +125,7 @@ class HalvingBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, initial_gamma: float = 0.0):
         super().__init__()
-        self.gamma, self.initial_gamma = nn.Parameter(torch.tensor([initial_gamma])), initial_gamma
+        self.gamma, self.initial_gamma = nn.Parameter(torch.empty(1)), initial_gamma
         self.residual = nn.Sequential(
             GradfixConv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False),
             GradfixLeakyReLU(),
@@ -135,6 +135,7 @@ class HalvingBlock(nn.Module):
         self.shortcut = GradfixConv2d(in_channels, out_channels, 1)
         self.widens = in_channels != out_channels
         self.freeze()
+        self.reset_parameters()
 
     def freeze(self) -> None:
         """Between equal widths the authors own the shortcut's convolution but never call it."""

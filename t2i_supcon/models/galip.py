@@ -197,8 +197,8 @@ class GALIPDiscriminatorBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, reads_tokens: bool, initial_gamma: float):
         super().__init__()
-        self.gamma, self.initial_gamma = nn.Parameter(torch.tensor([initial_gamma])), initial_gamma
-        self.beta = nn.Parameter(torch.zeros(1)) if reads_tokens else None
+        self.gamma, self.initial_gamma = nn.Parameter(torch.empty(1)), initial_gamma
+        self.beta = nn.Parameter(torch.empty(1)) if reads_tokens else None
         self.residual = nn.Sequential(
             GradfixConv2d(in_channels, out_channels, 3, padding=1, bias=False),
             GradfixLeakyReLU(),
@@ -208,6 +208,7 @@ class GALIPDiscriminatorBlock(nn.Module):
         self.shortcut = GradfixConv2d(in_channels, out_channels, 1)
         self.changes_width = in_channels != out_channels
         self.freeze()
+        self.reset_parameters()
 
     def freeze(self) -> None:
         """Between equal widths the authors own the shortcut's convolution but never call it."""

@@ -78,13 +78,14 @@ class SSAGeneratorBlock(nn.Module):
         super().__init__()
         text_dim = config.text_config.hidden_size
         self.upsample = upsample
-        self.gamma, self.initial_gamma = nn.Parameter(torch.tensor([config.initial_gamma])), config.initial_gamma
+        self.gamma, self.initial_gamma = nn.Parameter(torch.empty(1)), config.initial_gamma
         self.norm1 = SemanticSpatialNorm(in_channels, text_dim)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = SemanticSpatialNorm(out_channels, text_dim)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.mask_head = mask_head(out_channels, config.mask_channels) if predicts_mask else None
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.constant_(self.gamma, self.initial_gamma)

@@ -376,8 +376,11 @@ class GANPhase:
 
     def _generator_backward(self, micro: MicroBatch) -> StepResult:
         """Adds the generator's gradients of one micro-batch."""
+        return self._backward(*self._generator_terms(micro, micro.shared or self._generate(micro)))
+
+    def _generator_terms(self, micro: MicroBatch, generated: Generated) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Its loss terms, unweighted, and numbers to watch."""
         weights, policies, batch, text = self.recipe.loss_weights, self.recipe.augmentation, micro.batch, micro.text
-        generated = micro.shared or self._generate(micro)
         output, embeddings = generated.output, generated.embeddings
         terms, statistics = {}, {}
         if "g_adv" in weights:
@@ -393,7 +396,23 @@ class GANPhase:
                 embeddings = self.image_encoder(output.images[-1])
             guidance = self.guidance(embeddings, text, batch.labels, batch.num_views)
             terms, statistics = terms | guidance.terms, guidance.statistics
-        return self._backward(terms, statistics)
+        return terms, statistics
+
+    def image_gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """How each loss term of the generator would change the pictures that it draws of a batch.
+
+        Returns:
+            Of each weighted term that reads the final images, its gradient by them, (B, 3, S, S).
+        """
+        micro = self._embed_captions(pad_captions(batch))
+        generated = self._generate(micro)
+        terms, _ = self._generator_terms(micro, generated)
+        image, weights = generated.output.images[-1], term_weights(self.recipe, self.step)
+        found = {
+            name: torch.autograd.grad(term, image, retain_graph=True, allow_unused=True)[0]
+            for name, term in terms.items()
+        }
+        return {name: weights[name] * gradient for name, gradient in found.items() if gradient is not None}
 
     @torch.no_grad()
     def _embed_captions(self, batch: Batch) -> MicroBatch:

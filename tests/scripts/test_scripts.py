@@ -60,6 +60,7 @@ ARGUMENTS = {  # enough to get beyond the parser
     "make_word_vectors": ["--output", "x"],
     "push_to_hub": ["x", "me/y"],
     "run_suite": ["--suite", "emoji"],
+    "show_gradients": ["x"],
     "show_representations": ["--encoders", "x"],
     "train": ["--recipe", "x"],
 }

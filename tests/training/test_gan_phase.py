@@ -366,3 +366,38 @@ def test_an_average_that_will_hold_much_of_the_untrained_generator_is_told(encod
         assert not caplog.records
     else:
         assert said in caplog.text and "after 1,000 steps" in caplog.text and "ema_decay=0.98 " in caplog.text
+
+
+def test_gradients_by_pictures_are_those_of_closed_forms_and_finite_differences(encoders):
+    weights = {"d_adv": 1, "g_adv": 0.5, "pixels": 3, "sent": 2, "supcon": 4}
+    torch.manual_seed(0)
+    encoders = copy.deepcopy(encoders).train()
+    with torch.no_grad():
+        for _ in range(20):  # BatchNorm gets to know pictures: else all would be embedded alike
+            encoders.image_encoder(torch.rand(8, 3, 16, 16) * 2 - 1)
+    phase = make_phase(encoders, loss_weights=weights)
+    for network in (phase.generator, phase.discriminator, encoders):
+        network.double()
+    ids = torch.tensor([[1, 2, 3], [4, 5, 0], [2, 3, 0], [1, 5, 6]])
+    real = torch.rand(4, 3, 16, 16, dtype=torch.float64) * 2 - 1
+    batch = Batch((real,), ids, (ids > 0).long(), torch.tensor([0, 1, 0, 1]), ("",) * 4, 2)
+    torch.set_default_dtype(torch.float64)  # of the noise
+    try:
+        torch.manual_seed(1)
+        found = phase.image_gradients(batch)
+        torch.manual_seed(1)
+        micro = phase._embed_captions(batch)
+        drawn = phase._generate(micro).output.images[-1].detach()
+        assert list(found) == ["g_adv", "pixels", "sent", "supcon"]
+        assert_close(found["pixels"], 3 * (drawn - real).sign() / real.numel())
+
+        def guidance(images):
+            return phase.guidance(phase.image_encoder(images), micro.text, batch.labels, 2).terms
+
+        for name, length in (("sent", 1e-4), ("supcon", 1e-2)):  # along the gradient, where a term rises by its norm
+            norm = found[name].norm()
+            way = length * found[name] / norm
+            ahead, behind = (weights[name] * guidance(drawn + sign * way)[name] for sign in (1, -1))
+            assert_close((ahead - behind) / (2 * length), norm, rtol=2e-2, atol=0, check_dtype=False)
+    finally:
+        torch.set_default_dtype(torch.float32)

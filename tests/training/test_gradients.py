@@ -1,0 +1,32 @@
+"""What each loss term of phase 2 asks of the generated pictures."""
+
+import json
+
+import pytest
+
+from t2i_supcon.training import show_gradients
+
+
+def test_a_run_tells_how_its_terms_pull(phase2, tmp_path):
+    table = show_gradients(phase2, tmp_path / "out", batches=2)
+    numbers = json.loads((tmp_path / "out" / "gradients.json").read_text())
+    names = ["g_adv", "words", "sent", "supcon"]
+    assert (numbers["step"], numbers["batches"], numbers["rows"]) == (7, 2, 8)
+    assert list(numbers["norms"]) == names and min(numbers["norms"].values()) > 0
+    for name in names:
+        assert numbers["cosines"][name][name] == pytest.approx(1, abs=1e-5)
+        for other in names:
+            assert numbers["cosines"][name][other] == pytest.approx(numbers["cosines"][other][name], abs=1e-6)
+    assert (tmp_path / "out" / "gradients.md").read_text() == table + "\n"
+    assert f"| supcon | 0.1 | {numbers['norms']['supcon']:.3f} |" in table
+    twice = show_gradients(phase2, tmp_path / "twice", 2, ["loss_weights.supcon=0.2"])
+    weighted = json.loads((tmp_path / "twice" / "gradients.json").read_text())["norms"]
+    assert weighted["supcon"] == pytest.approx(2 * numbers["norms"]["supcon"], rel=1e-4) and twice != table
+
+
+def test_what_has_no_gradients_to_show_is_named(phase1, tmp_path):
+    with pytest.raises(ValueError, match="a run of phase 1"):
+        show_gradients(phase1, tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        show_gradients(tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """What each loss term of phase 2 asks of the generated pictures."""
 
 import json
+import shutil
 
 import pytest
 
@@ -24,9 +25,13 @@ def test_a_run_tells_how_its_terms_pull(phase2, tmp_path):
     assert weighted["supcon"] == pytest.approx(2 * numbers["norms"]["supcon"], rel=1e-4) and twice != table
 
 
-def test_what_has_no_gradients_to_show_is_named(phase1, tmp_path):
+def test_what_has_no_gradients_to_show_is_named(phase1, phase2, tmp_path):
     with pytest.raises(ValueError, match="a run of phase 1"):
         show_gradients(phase1, tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="there is no recipe file"):
         show_gradients(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "begun").mkdir()
+    shutil.copy(phase2 / "recipe.yaml", tmp_path / "begun")
+    with pytest.raises(FileNotFoundError, match="begun/checkpoints holds no checkpoint"):
+        show_gradients(tmp_path / "begun", tmp_path / "out")
     assert not (tmp_path / "out").exists()

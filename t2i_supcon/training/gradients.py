@@ -2,21 +2,21 @@
 way."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from .checkpoint import list_checkpoints, load_checkpoint
-from .data import batch_maker, load_splits
-from .gan_phase import GANPhase
 from .loop import CHECKPOINTS, RECIPE
+from .optimisation import term_weights
 from .recipe import GANRecipe, load_recipe
+from .train import build_phase
 
 
 def show_gradients(run: Path, output: Path, batches: int = 8, overrides: Sequence[str] = ()) -> str:
@@ -41,35 +41,37 @@ def show_gradients(run: Path, output: Path, batches: int = 8, overrides: Sequenc
     """
     if batches < 1:
         raise ValueError(f"batches is {batches}; it must be at least 1")
-    if not isinstance(load_recipe(str(run / RECIPE)), GANRecipe):
+    recipe = load_recipe(str(run / RECIPE), overrides=list(overrides))
+    if not isinstance(recipe, GANRecipe):
         raise ValueError(f"{run} is a run of phase 1: only in phase 2 do loss terms pull at generated pictures")
-    recipe = load_recipe(str(run / RECIPE), None, ["evaluation.features=null", "best_metric=null", *overrides])
     newest = next(reversed(list_checkpoints(run / CHECKPOINTS)), None)
     if newest is None:
         raise FileNotFoundError(f"{run / CHECKPOINTS} holds no checkpoint")
     state = load_checkpoint(newest)
-    accelerator = Accelerator()
-    set_seed(recipe.seed)
-    rows, held_out = load_splits(recipe)
-    phase = GANPhase.from_recipe(recipe, accelerator, rows, held_out)
+    unjudged = replace(recipe, evaluation=replace(recipe.evaluation, features=None), best_metric=None)
+    phase, make_batches, _ = build_phase(unjudged, Accelerator())
     phase.load_state_dict(state["phase"])
-    make_batches = batch_maker(recipe, rows, phase.tokenizer, phase.image_sizes, accelerator.device)
-    norms, cosines = defaultdict(list), defaultdict(list)
+    norms, cosines = [], []
     for batch in tqdm(islice(make_batches(None), batches), total=batches, unit="batch", dynamic_ncols=True):
-        gradients = {name: gradient.flatten() for name, gradient in phase.image_gradients(batch).items()}
-        for name, gradient in gradients.items():
-            norms[name].append(gradient.norm().item())
-            for other, second in gradients.items():
-                cosines[name, other].append(torch.cosine_similarity(gradient, second, dim=0).item())
-    mean = {name: sum(values) / batches for name, values in norms.items()}
-    cosine = {name: {other: sum(cosines[name, other]) / batches for other in mean} for name in mean}
-    lines = [f"| | weight | norm | {' | '.join(f'cosine with {name}' for name in mean)} |"]
-    lines.append("|---" * (len(mean) + 3) + "|")
-    for name, norm in mean.items():
-        row = " | ".join(f"{cosine[name][other]:.2f}" for other in mean)
-        lines.append(f"| {name} | {recipe.loss_weights[name]:g} | {norm:.3f} | {row} |")
+        gradients = phase.image_gradients(batch)
+        stacked = torch.stack([gradient.flatten() for gradient in gradients.values()])
+        directions = F.normalize(stacked, dim=1)
+        norms.append(stacked.norm(dim=1))
+        cosines.append(directions @ directions.T)
+    names, weights = list(gradients), term_weights(recipe, phase.step)
+    norm, cosine = (torch.stack(values).mean(dim=0).tolist() for values in (norms, cosines))
+    lines = [f"| | weight | norm | {' | '.join(f'cosine with {name}' for name in names)} |"]
+    lines.append("|---" * (len(names) + 3) + "|")
+    for name, length, row in zip(names, norm, cosine):
+        lines.append(f"| {name} | {weights[name]:g} | {length:.3f} | {' | '.join(f'{value:.2f}' for value in row)} |")
     table = "\n".join(lines)
-    numbers = {"step": phase.step, "batches": batches, "rows": recipe.batch_size, "norms": mean, "cosines": cosine}
+    numbers = {
+        "step": phase.step,
+        "batches": batches,
+        "rows": recipe.batch_size,
+        "norms": dict(zip(names, norm)),
+        "cosines": {name: dict(zip(names, row)) for name, row in zip(names, cosine)},
+    }
     output.mkdir(parents=True, exist_ok=True)
     (output / "gradients.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     (output / "gradients.md").write_text(table + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """A recipe from data to saved model."""
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
+from ..data import Batches, Rows
 from ..memory import keep_freed_memory
 from . import loop
 from .data import batch_maker, count_rows, load_splits
@@ -54,17 +56,26 @@ def train(
         kwargs_handlers=[InitProcessGroupKwargs(timeout=EVALUATION_TIMEOUT)],
     )
     keep_freed_memory()
+    phase, make_batches, rows = build_phase(recipe, accelerator)
+    if dry_run:
+        preview(phase, make_batches, recipe, accelerator, count_rows(rows), folder)
+        return
+    set_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
+    loop.run(phase, make_batches, recipe, accelerator, folder, resume, max_steps, push_to_hub)
+
+
+def build_phase(
+    recipe: EncoderRecipe | GANRecipe, accelerator: Accelerator
+) -> tuple[EncoderPhase | GANPhase, Callable[[dict | None], Batches], Rows]:
+    """The phase that a recipe describes, with networks that are alike in all processes; what makes
+    this process's training batches; and the training rows."""
     set_seed(recipe.seed)
     rows, held_out = load_splits(recipe)
     phase_class = EncoderPhase if isinstance(recipe, EncoderRecipe) else GANPhase
     phase = phase_class.from_recipe(recipe, accelerator, rows, held_out)
     share = (accelerator.process_index, accelerator.num_processes)
     make_batches = batch_maker(recipe, rows, phase.tokenizer, phase.image_sizes, accelerator.device, *share)
-    if dry_run:
-        preview(phase, make_batches, recipe, accelerator, count_rows(rows), folder)
-        return
-    set_seed(recipe.seed + 1 + accelerator.process_index)  # networks start alike in all processes, noise differs
-    loop.run(phase, make_batches, recipe, accelerator, folder, resume, max_steps, push_to_hub)
+    return phase, make_batches, rows
 
 
 def choose_precision(asked: Literal["auto", "no", "bf16", "fp16"]) -> str:

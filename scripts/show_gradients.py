@@ -3,9 +3,12 @@
 python scripts/show_gradients.py runs/attngan-emoji
 
 Takes the newest checkpoint of a run and a few batches of its training rows. Of each loss term it
-tells the norm of its weighted gradient by the pictures, and the cosines of these gradients. A term
-that pulls many times as hard as the adversarial one (g_adv) decides what the generator learns: give
-it a smaller weight. Two terms of a cosine near 1 ask for the same.
+tells its value for the pictures drawn of them and for the real ones, the norm of its weighted
+gradient by the drawn ones, and the cosines of these gradients. A term that pulls many times as
+hard as the adversarial one (g_adv) decides what the generator learns: give it a smaller weight. Two
+terms of a cosine near 1 ask for the same. A value that is smaller for drawn pictures than for real
+ones means that they please the encoders better than real ones do; the term then pulls away from
+those.
 
 Writes gradients.md (the table) and gradients.json.
 """

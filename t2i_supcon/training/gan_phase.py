@@ -107,6 +107,22 @@ class MicroBatch:
     penalised: tuple[Tensor, ...] = ()
 
 
+@dataclass
+class TermPull:
+    """What a loss term makes of the images drawn of a batch.
+
+    Attributes:
+        drawn: its value, unweighted.
+        real: its value where the real images of the rows stand in their place; None for a term that
+            is not the encoders'.
+        gradient: by the final images, weighted, (B, 3, S, S).
+    """
+
+    drawn: float
+    real: float | None
+    gradient: Tensor
+
+
 class GANPhase:
     """Trains a GAN against its discriminator; see `Phase` for its methods.
 
@@ -398,21 +414,23 @@ class GANPhase:
             terms, statistics = terms | guidance.terms, guidance.statistics
         return terms, statistics
 
-    def image_gradients(self, batch: Batch) -> dict[str, Tensor]:
-        """How each loss term of the generator would change the pictures that it draws of a batch.
-
-        Returns:
-            Of each weighted term that reads the final images, its gradient by them, (B, 3, S, S).
-        """
+    def term_pulls(self, batch: Batch) -> dict[str, TermPull]:
+        """How each weighted loss term that reads the final images would change those that the
+        generator draws of a batch."""
         micro = self._embed_captions(pad_captions(batch))
         generated = self._generate(micro)
-        terms, _ = self._generator_terms(micro, generated)
+        drawn, _ = self._generator_terms(micro, generated)
+        with torch.no_grad():
+            seen = self.image_encoder(batch.images[-1])
+            terms = self.guidance(seen, micro.text, batch.labels, batch.num_views).terms
+            real = {name: term.item() for name, term in terms.items()}
         image, weights = generated.output.images[-1], term_weights(self.recipe, self.step)
-        found = {
-            name: torch.autograd.grad(term, image, retain_graph=True, allow_unused=True)[0]
-            for name, term in terms.items()
-        }
-        return {name: weights[name] * gradient for name, gradient in found.items() if gradient is not None}
+        pulls = {}
+        for name, term in drawn.items():
+            gradient = torch.autograd.grad(term, image, retain_graph=True, allow_unused=True)[0]
+            if gradient is not None:
+                pulls[name] = TermPull(term.item(), real.get(name), weights[name] * gradient)
+        return pulls
 
     @torch.no_grad()
     def _embed_captions(self, batch: Batch) -> MicroBatch:

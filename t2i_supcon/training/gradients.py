@@ -2,10 +2,12 @@
 way."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from statistics import mean
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +26,9 @@ def show_gradients(run: Path, output: Path, batches: int = 8, overrides: Sequenc
     checkpoint, and writes `gradients.json` and `gradients.md` into `output`.
 
     A term whose gradient is many times the adversarial one's decides what the generator learns; two
-    terms of a cosine near 1 ask for the same.
+    terms of a cosine near 1 ask for the same. Where drawn pictures have a smaller value than the
+    real ones of the same rows, they please the encoders better than real pictures do, and the term
+    pulls away from those.
 
     Args:
         run: what `scripts/train.py` left of phase 2.
@@ -32,8 +36,9 @@ def show_gradients(run: Path, output: Path, batches: int = 8, overrides: Sequenc
         overrides: changes to the run's recipe, such as where its encoders lie now.
 
     Returns:
-        A table: of each term its weight, the norm of its weighted gradient by the final images of a
-        batch, and the cosines of the gradients.
+        A table: of each term its weight, its value for drawn and, where the encoders give it, for
+        real pictures, the norm of its weighted gradient by the final images of a batch, and the
+        cosines of the gradients.
 
     Raises:
         ValueError, OSError: no such run, no checkpoint in it, or one of another recipe; nothing is
@@ -52,23 +57,34 @@ def show_gradients(run: Path, output: Path, batches: int = 8, overrides: Sequenc
     phase, make_batches, _ = build_phase(unjudged, Accelerator())
     phase.load_state_dict(state["phase"])
     norms, cosines = [], []
+    drawn, real = defaultdict(list), defaultdict(list)
     for batch in tqdm(islice(make_batches(None), batches), total=batches, unit="batch", dynamic_ncols=True):
-        gradients = phase.image_gradients(batch)
-        stacked = torch.stack([gradient.flatten() for gradient in gradients.values()])
+        pulls = phase.term_pulls(batch)
+        for name, pull in pulls.items():
+            drawn[name].append(pull.drawn)
+            if pull.real is not None:
+                real[name].append(pull.real)
+        stacked = torch.stack([pull.gradient.flatten() for pull in pulls.values()])
         directions = F.normalize(stacked, dim=1)
         norms.append(stacked.norm(dim=1))
         cosines.append(directions @ directions.T)
-    names, weights = list(gradients), term_weights(recipe, phase.step)
+    names, weights = list(pulls), term_weights(recipe, phase.step)
     norm, cosine = (torch.stack(values).mean(dim=0).tolist() for values in (norms, cosines))
-    lines = [f"| | weight | norm | {' | '.join(f'cosine with {name}' for name in names)} |"]
-    lines.append("|---" * (len(names) + 3) + "|")
+    drawn, real = ({name: mean(values) for name, values in found.items()} for found in (drawn, real))
+    cosines_with = " | ".join(f"cosine with {name}" for name in names)
+    lines = [f"| | weight | value, drawn | value, real | norm | {cosines_with} |"]
+    lines.append("|---" * (len(names) + 5) + "|")
     for name, length, row in zip(names, norm, cosine):
-        lines.append(f"| {name} | {weights[name]:g} | {length:.3f} | {' | '.join(f'{value:.2f}' for value in row)} |")
+        values = f"{drawn[name]:.3f} | {f'{real[name]:.3f}' if name in real else ''}"
+        cells = " | ".join(f"{value:.2f}" for value in row)
+        lines.append(f"| {name} | {weights[name]:g} | {values} | {length:.3f} | {cells} |")
     table = "\n".join(lines)
     numbers = {
         "step": phase.step,
         "batches": batches,
         "rows": recipe.batch_size,
+        "drawn": drawn,
+        "real": real,
         "norms": dict(zip(names, norm)),
         "cosines": {name: dict(zip(names, row)) for name, row in zip(names, cosine)},
     }

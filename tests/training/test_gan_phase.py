@@ -384,16 +384,22 @@ def test_gradients_by_pictures_are_those_of_closed_forms_and_finite_differences(
     torch.set_default_dtype(torch.float64)  # of the noise
     try:
         torch.manual_seed(1)
-        found = phase.image_gradients(batch)
+        pulls = phase.term_pulls(batch)
         torch.manual_seed(1)
         micro = phase._embed_captions(batch)
         drawn = phase._generate(micro).output.images[-1].detach()
+        found = {name: pull.gradient for name, pull in pulls.items()}
         assert list(found) == ["g_adv", "pixels", "sent", "supcon"]
         assert_close(found["pixels"], 3 * (drawn - real).sign() / real.numel())
 
         def guidance(images):
             return phase.guidance(phase.image_encoder(images), micro.text, batch.labels, 2).terms
 
+        for name in ("sent", "supcon"):
+            assert pulls[name].drawn == pytest.approx(guidance(drawn)[name].item())
+            assert pulls[name].real == pytest.approx(guidance(real)[name].item())
+        assert pulls["pixels"].real is None and pulls["g_adv"].real is None
+        assert pulls["pixels"].drawn == pytest.approx((drawn - real).abs().mean().item())
         for name, length in (("sent", 1e-4), ("supcon", 1e-2)):  # along the gradient, where a term rises by its norm
             norm = found[name].norm()
             way = length * found[name] / norm

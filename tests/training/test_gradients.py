@@ -18,8 +18,11 @@ def test_a_run_tells_how_its_terms_pull(phase2, tmp_path):
         assert numbers["cosines"][name][name] == pytest.approx(1, abs=1e-5)
         for other in names:
             assert numbers["cosines"][name][other] == pytest.approx(numbers["cosines"][other][name], abs=1e-6)
+    assert list(numbers["drawn"]) == names and list(numbers["real"]) == names[1:]
     assert (tmp_path / "out" / "gradients.md").read_text() == table + "\n"
-    assert f"| supcon | 0.1 | {numbers['norms']['supcon']:.3f} |" in table
+    values = [numbers[key]["supcon"] for key in ("drawn", "real", "norms")]
+    assert "| supcon | 0.1 | {:.3f} | {:.3f} | {:.3f} |".format(*values) in table
+    assert f"| g_adv | 1 | {numbers['drawn']['g_adv']:.3f} |  | {numbers['norms']['g_adv']:.3f} |" in table
     twice = show_gradients(phase2, tmp_path / "twice", 2, ["loss_weights.supcon=0.2"])
     weighted = json.loads((tmp_path / "twice" / "gradients.json").read_text())["norms"]
     assert weighted["supcon"] == pytest.approx(2 * numbers["norms"]["supcon"], rel=1e-4) and twice != table

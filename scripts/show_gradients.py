@@ -7,8 +7,8 @@ tells its value for the pictures drawn of them and for the real ones, the norm o
 gradient by the drawn ones, and the cosines of these gradients. A term that pulls many times as
 hard as the adversarial one (g_adv) decides what the generator learns: give it a smaller weight. Two
 terms of a cosine near 1 ask for the same. A value that is smaller for drawn pictures than for real
-ones means that they please the encoders better than real ones do; the term then pulls away from
-those.
+ones means that they please the encoders better than real ones do; the term has little left to
+teach.
 
 Writes gradients.md (the table) and gradients.json.
 """

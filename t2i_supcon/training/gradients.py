@@ -28,7 +28,7 @@ def show_gradients(run: Path, output: Path, batches: int = 8, overrides: Sequenc
     A term whose gradient is many times the adversarial one's decides what the generator learns; two
     terms of a cosine near 1 ask for the same. Where drawn pictures have a smaller value than the
     real ones of the same rows, they please the encoders better than real pictures do, and the term
-    pulls away from those.
+    has little left to teach.
 
     Args:
         run: what `scripts/train.py` left of phase 2.

@@ -9,16 +9,26 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 MARGIN, FONT_SIZE, MAX_COLUMNS = 8, 13, 8
+PANEL_WIDTH = 192  # pixels; a multiple of the sides that masks have, so that their squares come out alike
 BACKGROUND = "#f4f4f4"  # light grey
 LIGHT = (255, 190, 0)  # yellow
 YARDSTICKS = {"_training_images": "training images", "_held_out_images": "held-out images"}  # by the end of a name
 
 
+def enlarged(image: Image.Image, width: int) -> Image.Image:
+    """The image at `width` pixels, its shape kept, if it is narrower.
+
+    Bicubic: squares of colour, which pixels become otherwise, hide what a small picture shows.
+    """
+    if image.width >= width:
+        return image
+    return image.resize((width, round(image.height * width / image.width)), Image.Resampling.BICUBIC)
+
+
 def labelled_grid(
     images: list[Image.Image], captions: list[str], columns: int = 4, min_width: int = 160
 ) -> Image.Image:
-    """Lays out images in rows, each with its caption below; small images are enlarged pixel by
-    pixel.
+    """Lays out images in rows, each with its caption below; small images are enlarged.
 
     Args:
         images: of one size.
@@ -26,8 +36,8 @@ def labelled_grid(
         columns: images in a row.
         min_width: least width of a cell in pixels.
     """
-    scale = max(1, -(-min_width // images[0].width))
-    width, height = images[0].width * scale, images[0].height * scale
+    images = [enlarged(image, min_width) for image in images]
+    width, height = images[0].size
     font = ImageFont.load_default(FONT_SIZE)
     wrapped = [textwrap.fill(caption, max(12, int(width / FONT_SIZE / 0.52)), max_lines=4) for caption in captions]
     text_height = (FONT_SIZE + 4) * max(text.count("\n") + 1 for text in wrapped)
@@ -38,7 +48,7 @@ def labelled_grid(
     draw = ImageDraw.Draw(grid)
     for i, (image, text) in enumerate(zip(images, wrapped)):
         x, y = MARGIN + i % columns * cell_width, MARGIN + i // columns * cell_height
-        grid.paste(image.resize((width, height), Image.Resampling.NEAREST), (x, y))
+        grid.paste(image, (x, y))
         draw.multiline_text((x, y + height + 3), text, fill="black", font=font, spacing=3)
     return grid
 
@@ -71,6 +81,7 @@ def attention_figure(image: Image.Image, words: list[str], attention: np.ndarray
         words: T words.
         attention: (T, s, s) in [0, 1], of one stage.
     """
+    image = enlarged(image, PANEL_WIDTH)
     panels, labels = [image], [" ".join(words)]
     for word, weights in zip(words, attention, strict=True):
         panels.append(attention_overlay(image, weights))
@@ -100,6 +111,7 @@ def mask_figure(image: Image.Image, words: list[str], masks: list[np.ndarray]) -
         words: what it was drawn from.
         masks: one (s, s) per block, in [0, 1].
     """
+    image = enlarged(image, PANEL_WIDTH)
     panels, labels = [image], [" ".join(words)]
     for mask in masks:
         grey = Image.fromarray((mask * 255).round().astype(np.uint8))

@@ -9,14 +9,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .data import to_pil
-from .figures import attention_figure, image_strip, labelled_grid, mask_figure
+from .figures import attention_figure, enlarged, image_strip, labelled_grid, mask_figure
 from .files import check_regular_file
 from .models.base import MAX_IMAGES, check_count
 from .pipeline import TextToImagePipeline, noises_of_prompts
 
 PROMPTS_AT_ONCE = 8
-NEAREST = Image.Resampling.NEAREST
 COLUMNS = 8  # pictures of one prompt side by side
+SIDE = 80  # pixels, at least, of each of them
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -94,7 +94,7 @@ def save_gallery(
         shared["truncation"] = str(truncation)
     pictures, strips, digits = [], [], len(str(len(prompts)))
     for number, (prompt, images) in enumerate(zip(prompts, drawn), start=1):
-        strips.append(image_strip(images, gap=max(1, images[0].width // 32), columns=COLUMNS))
+        strips.append(prompt_strip(images, SIDE))
         for n, image in enumerate(images, start=1):
             pictures.append(grid.with_name(f"{grid.stem}-{number:0{digits}}-{n}.png"))
             image.save(pictures[-1], pnginfo=png_text({"prompt": prompt, "image": str(n), **shared}))
@@ -115,7 +115,7 @@ def save_side_by_side(
     truncation: float | None = None,
 ) -> Path:
     """Draws the same prompts with several models, from the same seed, into one grid: a cell for
-    each prompt and model, which names both. Smaller pictures are enlarged by whole factors.
+    each prompt and model, which names both. Smaller pictures are enlarged.
 
     Args:
         draws: one pipeline a model.
@@ -129,21 +129,24 @@ def save_side_by_side(
     """
     prompts = _checked(draws, prompts, grid, num_images_per_prompt)
     noise = {"seed": seed, "truncation": truncation}
-    columns = []
+    columns, side = [], max([SIDE, *(draw.model.config.image_size for draw in draws)])
     for draw in draws:
         drawn = draw(prompts, num_images_per_prompt=num_images_per_prompt, batch_size=PROMPTS_AT_ONCE, **noise)
         name = Path(draw.model.config.name_or_path)
         title = name.parent.name if name.name == "model" else name.name  # runs/NAME/model
         labels = [f"{draw.prompt_words(prompt).marked} ({title})" for prompt in prompts]
-        columns.append([(image_strip(images), label) for images, label in zip(drawn, labels)])
+        columns.append([(prompt_strip(images, side), label) for images, label in zip(drawn, labels)])
     cells = [cell for row in zip(*columns) for cell in row]
-    height = max(image.height for image, _ in cells)
-    strips = [image.resize([side * (height // image.height) for side in image.size], NEAREST) for image, _ in cells]
     text = {"seed": str(seed), "model": ", ".join(draw.model.config.name_or_path for draw in draws)}
-    labelled_grid(strips, [label for _, label in cells], len(draws) * max(1, 6 // len(draws))).save(
-        grid, pnginfo=png_text(text)
-    )
+    strips, labels = zip(*cells)
+    labelled_grid(strips, labels, len(draws) * max(1, 6 // len(draws))).save(grid, pnginfo=png_text(text))
     return grid
+
+
+def prompt_strip(images: Sequence[Image.Image], side: int) -> Image.Image:
+    """The pictures of one prompt beside each other, each at least `side` pixels wide."""
+    images = [enlarged(image, side) for image in images]
+    return image_strip(images, gap=max(1, images[0].width // 32), columns=COLUMNS)
 
 
 def _checked(

@@ -4,21 +4,41 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from conftest import picture
 from PIL import Image
 
-from t2i_supcon.figures import MARGIN, attention_figure, image_strip, labelled_grid, mask_figure, plot_metrics
+from t2i_supcon.figures import (
+    MARGIN,
+    attention_figure,
+    enlarged,
+    image_strip,
+    labelled_grid,
+    mask_figure,
+    plot_metrics,
+)
 
 
-def test_a_grid_holds_each_image_enlarged_pixel_by_pixel():
-    images = [picture(i, 64) for i in range(5)]
+def test_enlarging_is_bicubic():
+    image = picture(0, 32).crop((0, 0, 32, 16))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    # of bytes and with `antialias`, torch takes the kernel that Pillow has (a = -0.5)
+    expected = torch.nn.functional.interpolate(pixels, size=(50, 100), mode="bicubic", antialias=True)
+    drawn = torch.from_numpy(np.array(enlarged(image, 100))).permute(2, 0, 1)[None]
+    assert (drawn.int() - expected.int()).abs().max() <= 2  # each rounds between its two passes
+    assert enlarged(image, 32) is image and enlarged(image, 20) is image
+
+
+@pytest.mark.parametrize("size", [64, 200])
+def test_a_grid_holds_each_image_in_a_cell_that_is_wide_enough(size):
+    images = [picture(i, size) for i in range(5)]
+    width = max(size, 160)
     grid = np.array(labelled_grid(images, [f"caption {i}" for i in range(5)], columns=3))
     cell_height = (grid.shape[0] - MARGIN) // 2
     for i, image in enumerate(images):
-        x, y = MARGIN + i % 3 * (192 + MARGIN), MARGIN + i // 3 * cell_height
-        enlarged = np.array(image).repeat(3, axis=0).repeat(3, axis=1)
-        assert np.array_equal(grid[y : y + 192, x : x + 192], enlarged)
-        assert grid[y + 192 : y + cell_height - MARGIN, x : x + 192].min() < 128  # there is text
+        x, y = MARGIN + i % 3 * (width + MARGIN), MARGIN + i // 3 * cell_height
+        assert np.array_equal(grid[y : y + width, x : x + width], np.array(enlarged(image, width)))
+        assert grid[y + width : y + cell_height - MARGIN, x : x + width].min() < 128  # there is text
 
 
 def test_a_strip_sets_images_side_by_side():

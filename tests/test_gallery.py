@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
-from test_pipeline import pixels, save_model
+from test_pipeline import save_model
 
-from t2i_supcon.figures import MARGIN
+from t2i_supcon.figures import MARGIN, enlarged
 from t2i_supcon.gallery import make_room, read_prompts, save_gallery, save_side_by_side
 from t2i_supcon.pipeline import load_pipeline
 
@@ -50,18 +50,18 @@ def test_the_grid_has_gaps_between_pictures_and_brackets_around_words_left_out(d
     monkeypatch.setattr(gallery, "labelled_grid", lambda *args: labels.append(args[1]) or whole(*args))
     (file,), single = save_gallery(draw, PROMPTS, tmp_path / "out.png", 2)
     assert labels == [["a red [zebra] star", "a blue square"]]
-    grid, enlarged = np.asarray(Image.open(file)), 3  # a strip of 2 * 32 + 1 px reaches 160 px three times as large
+    grid = np.asarray(Image.open(file))
     for i in range(2):
-        x = MARGIN + i * (65 * enlarged + MARGIN)
-        cell = grid[MARGIN:, x:][: 32 * enlarged : enlarged, : 65 * enlarged : enlarged]
-        pictures = pixels(map(Image.open, single[2 * i : 2 * i + 2]))
-        assert np.array_equal(cell[:, :32], pictures[0]) and np.array_equal(cell[:, 33:], pictures[1])
-        assert (cell[:, 32] == 0xF4).all()
+        x = MARGIN + i * (2 * 80 + 2 + MARGIN)  # two pictures of 80 px and a gap
+        cell = grid[MARGIN : MARGIN + 80, x : x + 2 * 80 + 2]
+        first, second = (np.asarray(enlarged(Image.open(one), 80)) for one in single[2 * i : 2 * i + 2])
+        assert np.array_equal(cell[:, :80], first) and np.array_equal(cell[:, 82:], second)
+        assert (cell[:, 80:82] == 0xF4).all()
 
 
 def test_many_pictures_of_a_prompt_fill_several_rows(draw, tmp_path):
     (file,), single = save_gallery(draw, PROMPTS[1:], tmp_path / "out.png", 10)
-    assert Image.open(file).width == 8 * 33 - 1 + 2 * MARGIN and len(single) == 10
+    assert Image.open(file).width == 8 * (80 + 2) - 2 + 2 * MARGIN and len(single) == 10
 
 
 def test_numbers_of_many_prompts_sort_as_text(draw, tmp_path):
@@ -125,18 +125,15 @@ def test_prompts_are_read_from_lines_of_a_file(tmp_path):
 def test_models_draw_the_same_prompts_side_by_side(draw, tokenizer, tmp_path):
     """A cell for each prompt and model, from the same seed; smaller pictures are enlarged."""
     other = load_pipeline(str(save_model("ssagan", tokenizer, tmp_path / "runs" / "ssagan" / "model")))
-    grid = save_side_by_side([draw, other], PROMPTS, tmp_path / "out.png", seed=5)
-    small, large = sorted((draw, other), key=lambda one: one.model.config.image_size)
-    factor = large.model.config.image_size // small.model.config.image_size
-    side = large.model.config.image_size
-    scale = -(-160 // side)
-    drawn, order = np.asarray(Image.open(grid)), (draw, other)
+    grid = save_side_by_side([draw, other], PROMPTS, tmp_path / "out.png", 2, seed=5)
+    assert draw.model.config.image_size != other.model.config.image_size
+    drawn, side = np.asarray(Image.open(grid)), 80
     for column in range(4):
-        one = order[column % 2]
-        wanted = np.asarray(one(PROMPTS[column // 2], seed=5)[0])
-        wanted = wanted.repeat(factor if one is small else 1, 0).repeat(factor if one is small else 1, 1)
-        x = MARGIN + column * (side * scale + MARGIN)
-        assert np.array_equal(drawn[MARGIN:, x:][: side * scale : scale, : side * scale : scale], wanted)
+        pair = (draw, other)[column % 2](PROMPTS[column // 2], num_images_per_prompt=2, seed=5)
+        x = MARGIN + column * (2 * side + 2 + MARGIN)
+        for n, image in enumerate(pair):
+            cell = drawn[MARGIN:, x + n * (side + 2) :][:side, :side]
+            assert np.array_equal(cell, np.asarray(enlarged(image, side)))
 
 
 def test_models_side_by_side_are_checked_before_any_draws(draw, tmp_path):

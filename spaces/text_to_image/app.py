@@ -25,7 +25,6 @@ from drawing import (
     Studio,
     animation,
     checked_whole,
-    enlarged,
     load_studio,
 )
 from huggingface_hub import SpaceCard
@@ -34,7 +33,7 @@ from scores import evaluations, model_cards, scores_page
 from served import picture_file, served_file
 
 from t2i_supcon import EMBEDDED_MODELS, embedded_model
-from t2i_supcon.figures import image_strip
+from t2i_supcon.figures import enlarged, image_strip
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
@@ -42,8 +41,8 @@ EXAMPLES = json.loads((FOLDER / "examples.json").read_text(encoding="utf-8"))  #
 FRAMES, STILLS = 16, 8  # pictures of a walk, and how many of them stand side by side
 QUEUE = 24  # requests that wait; others are told that the page is busy
 VISITS = 100  # of which the open view is remembered; each costs some 130 kB of memory
-PIXELS = {"show_label": False, "interactive": False, "elem_classes": "pixels"}  # of all that shows pictures
-SAVED = {**PIXELS, "buttons": ["download", "fullscreen"]}
+PICTURES = {"show_label": False, "interactive": False, "elem_classes": "pictures"}  # of all that shows pictures
+SAVED = {**PICTURES, "buttons": ["download", "fullscreen"]}
 GALLERY = {"format": "png", "height": "auto", "object_fit": "contain"}
 ONE_BY_ONE = {"concurrency_id": "drawing", "concurrency_limit": 1}
 PRIVATE = {**ONE_BY_ONE, "api_visibility": "private"}
@@ -181,7 +180,7 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
                     format="png",
                     buttons=["fullscreen"],
                     elem_id="slider",
-                    **PIXELS,
+                    **PICTURES,
                 )
             with gr.Tab("Words", id="words") as words_tab:
                 gr.Markdown(WORDS)
@@ -274,7 +273,7 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
                 interactive=False,
                 buttons=[],
                 elem_id="examples",
-                elem_classes="pixels",
+                elem_classes="pictures",
             )
 
         components = {"pictures": gallery, "compare": slider, "words": views}

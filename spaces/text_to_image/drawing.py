@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from t2i_supcon.data import to_pil
-from t2i_supcon.figures import attention_overlay, image_strip
+from t2i_supcon.figures import attention_overlay, enlarged, image_strip
 from t2i_supcon.models.base import draw_images, sample_noise, seeded_generator
 from t2i_supcon.pipeline import TextToImagePipeline, load_pipeline
 
@@ -23,7 +23,7 @@ MAX_PICTURES = 9
 MAX_SEED = 2**32 - 1
 MAX_FRAMES = 48
 FREE = 3.0  # a truncation of this size leaves the noise as it is
-SIDE = 256  # pixels that a picture is enlarged to, as nearly as a whole factor allows
+SIDE = 256  # pixels that a picture is enlarged to
 SHEET = 512  # pixels, nearly, of a sheet with all pictures of a request
 FRAME_TIME = 70  # milliseconds
 REST_TIME = 900  # at both ends of a walk
@@ -143,7 +143,7 @@ class Studio:
         return [(text, why) for text, why in [*pieces, (prompt[copied:], None)] if text]
 
     def pictures(self, name: str, request: Request, side: int = SIDE) -> list[Image.Image]:
-        """The pictures of a request, enlarged to nearly `side` pixels, each with its description.
+        """The pictures of a request, enlarged to `side` pixels, each with its description.
 
         Raises:
             Refused: no word of the prompt is known.
@@ -178,7 +178,7 @@ class Studio:
         noise, conditioning_noise = self._noise(draw, request, count=1)
         inputs = {key: value.to(draw.device) for key, value in inputs.items()}
         output = draw_images(draw.model.text_encoder, draw.model.generator, *inputs.values(), noise, conditioning_noise)
-        picture = enlarged(to_pil(output.images[-1][0]))
+        picture = enlarged(to_pil(output.images[-1][0]), SIDE)
         views = [(picture, "the picture")]
         if output.attentions:
             tokens = draw.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
@@ -256,12 +256,6 @@ def load_studio(sources: Mapping[str, str]) -> Studio:
     return Studio({name: load_pipeline(source) for name, source in sources.items()})
 
 
-def enlarged(picture: Image.Image, side: int = SIDE) -> Image.Image:
-    """The picture at a whole multiple of its size, pixel by pixel."""
-    factor = max(1, round(side / picture.width))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-
-
 def on_sphere(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
     """Goes from one noise (1, Z) to another along a great circle, so that what lies between is as
     far from the origin as noise is.
@@ -279,7 +273,10 @@ def on_sphere(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
 
 def animation(pictures: Sequence[Image.Image]) -> bytes:
     """An endless GIF of enlarged pictures that goes there and back and rests at both ends."""
-    there = [enlarged(picture.quantize()) for picture in pictures]
+    there = []
+    for picture in pictures:
+        palette = picture.quantize()  # of the small picture, which is much faster
+        there.append(enlarged(picture, SIDE).quantize(palette=palette, dither=Image.Dither.NONE))
     frames = [*there, *there[-2:0:-1]]
     times = [FRAME_TIME] * len(frames)
     times[0] = times[len(there) - 1] = REST_TIME

@@ -12,7 +12,7 @@ import yaml
 from conftest import TINY, TINY_IMAGE, TINY_TEXT, tiny_config
 from PIL import Image
 
-from t2i_supcon.figures import MARGIN
+from t2i_supcon.figures import MARGIN, enlarged
 from t2i_supcon.models import GANS
 
 ROOT = Path(__file__).parents[2]
@@ -159,20 +159,14 @@ def test_attention_is_saved_beside_the_grid(name, tokenizer, tmp_path):
     assert result.stdout.split() == [
         str(tmp_path / file) for file in ("grid.png", "grid-attention-1.png", "grid-attention-2.png")
     ]
-    grid, *figures = (np.array(Image.open(file)) for file in result.stdout.split())
+    _, *figures = (np.array(Image.open(file)) for file in result.stdout.split())
     panels = {"attngan": (4, 3), "ssagan": (4, 4)}[
         name
     ]  # the image and its known words, or its masks of 4, 8 and 16 px
-    size = {"attngan": 32, "ssagan": 16}[name]
-    strip = 2 * size + 1  # a cell of the grid holds two images and a gap
-    in_grid, in_figure = -(-160 // strip), -(-160 // size)  # enlargement
-    for i, (figure, n) in enumerate(zip(figures, panels)):
-        assert figure.shape[1] == n * (in_figure * size + MARGIN) + MARGIN
-        x = MARGIN + i * (strip * in_grid + MARGIN)
-        first = grid[MARGIN:, x:][: size * in_grid : in_grid, : size * in_grid : in_grid]
-        assert np.array_equal(
-            figure[MARGIN:, MARGIN:][: size * in_figure : in_figure, : size * in_figure : in_figure], first
-        )
+    for i, (figure, n) in enumerate(zip(figures, panels), start=1):
+        assert figure.shape[1] == n * (192 + MARGIN) + MARGIN
+        first = Image.open(tmp_path / f"grid-{i}-1.png")
+        assert np.array_equal(figure[MARGIN:, MARGIN:][:192, :192], np.array(enlarged(first, 192)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from app import model_sources, note
 from conftest import tiny_config
-from drawing import Request, enlarged, load_studio
+from drawing import Request, load_studio
 from huggingface_hub import snapshot_download
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
@@ -20,6 +20,7 @@ from scores import evaluations, model_cards
 from spaces.conftest import FOLDER
 
 from t2i_supcon import EMBEDDED_MODELS, embedded_model
+from t2i_supcon.figures import enlarged
 from t2i_supcon.models import GANS
 from t2i_supcon.pipeline import TextToImagePipeline, load_pipeline
 from t2i_supcon.publishing import publish, publish_space
@@ -123,9 +124,7 @@ def test_pictures_appear_while_a_sentence_is_typed(page):
     drawn, seed = pictures(page), int(seed_shown(page))
     native = load_pipeline(str(embedded_model()))("a red circle", num_images_per_prompt=4, seed=seed)
     for one, expected in zip(drawn, native, strict=True):
-        factor = one.width // expected.width
-        pixels = np.asarray(expected).repeat(factor, axis=0).repeat(factor, axis=1)
-        assert factor > 1 and np.array_equal(np.asarray(one), pixels)
+        assert np.array_equal(np.asarray(one), np.asarray(enlarged(expected, 256)))
         assert one.text["seed"] == str(seed) and one.text["model"] == "emoji-scl"
 
 
@@ -335,7 +334,7 @@ def test_a_published_page_draws_with_the_models_that_its_card_names(hub, tokeniz
     assert studio.names == ["me/first", "me/second"]
     [drawn] = studio.pictures("me/second", Request("a red circle", 1, 3))
     [expected] = load_pipeline(tmp_path / "me/second")("a red circle", seed=3)
-    assert np.array_equal(np.asarray(drawn), np.asarray(enlarged(expected)))
+    assert np.array_equal(np.asarray(drawn), np.asarray(enlarged(expected, 256)))
     assert model_cards(sources).keys() == {"me/first", "me/second"} and not evaluations(sources)
 
 

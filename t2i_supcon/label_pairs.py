@@ -8,9 +8,10 @@ depends on the seed alone, use every row once an epoch, and divide it over proce
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import datasets
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .data.pairing import BatchSampler, IndexedRows, Item, label_ids_of
+from .data.pairing import BatchSampler, IndexedRows, Item, label_ids_of, plain
 from .processes import num_processes, process_index
 
 
@@ -53,7 +54,7 @@ class LabelPairs:
         self.batch_size = batch_size
         self.start = start
         index, number = processes or (process_index(), num_processes())
-        self._batches = BatchSampler(IndexedRows(_plain(labels), seed), batch_size, seed, True, index, number)
+        self._batches = BatchSampler(IndexedRows(plain(labels), seed), batch_size, seed, True, index, number)
 
     def __iter__(self) -> Iterator[list[int]]:
         for number, batch in enumerate(self._batches):
@@ -116,17 +117,19 @@ class LabelPairStream(IterableDataset):
     def epoch(self, number: int, start: int | None = None) -> Iterator[tuple[int, Item]]:
         """Yields (place, item): each row of this process's and worker's share once."""
         index, shares = self._share()
-        for place, row in enumerate(self.rows):
+        for place, row in enumerate(self._all_rows()):
             if place % shares == index and (start is None or place > start):
                 key = place if self.key is None else self.key(row)
-                yield place, Item(key, label_ids_of(_plain(self.label(row))), row)
+                yield place, Item(key, label_ids_of(self.label(row)), row)
+
+    def _all_rows(self) -> Iterable[Any]:
+        """The rows, undivided: single ones of a stream of `datasets` are divided over the workers
+        of a loader by `datasets` already, and batches of them are not."""
+        if not isinstance(self.rows, datasets.IterableDataset):
+            return self.rows
+        return ({name: values[0] for name, values in one.items()} for one in self.rows.iter(batch_size=1))
 
     def _share(self) -> tuple[int, int]:
         worker = get_worker_info()
         workers = 1 if worker is None else worker.num_workers
         return process_index() * workers + (0 if worker is None else worker.id), num_processes() * workers
-
-
-def _plain(labels: Any) -> Any:
-    """Tensors and arrays as numbers and lists."""
-    return labels.tolist() if hasattr(labels, "tolist") else labels

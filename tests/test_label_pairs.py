@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import islice
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -121,3 +122,19 @@ def test_workers_and_processes_divide_a_stream(tmp_path):
     found = in_processes(2, lambda index: take(LabelPairStream(Stream(), lambda row: row[1], 2), 4), tmp_path)
     assert [{row[0] for batch in part for row in batch} <= share for part, share in zip(found, (even, odd))]
     assert not {row[0] for batch in found[0] for row in batch} & {row[0] for batch in found[1] for row in batch}
+
+
+@pytest.mark.parametrize("num_shards", [8, 1])
+def test_workers_miss_no_row_of_a_stream_of_datasets(num_shards):
+    """`datasets` divides single rows over workers by itself, by shards."""
+    data = datasets.Dataset.from_dict({"id": range(48), "label": [i // 2 % 4 for i in range(48)]})
+    stream = LabelPairStream(data.to_iterable_dataset(num_shards), lambda row: row["label"], batch_size=4)
+    batches = take(DataLoader(stream, batch_size=None, collate_fn=list, num_workers=2), 12)
+    assert sorted(row["id"] for batch in batches for row in batch) == list(range(48))
+    assert all(a["label"] == b["label"] for batch in batches for a, b in zip(batch[:2], batch[2:], strict=True))
+
+
+def test_labels_may_be_of_numpy_or_torch():
+    expected = take(LabelPairs(LABELS, 4), 5)
+    for labels in (np.array(LABELS), torch.tensor(LABELS), list(np.array(LABELS)), list(torch.tensor(LABELS))):
+        assert take(LabelPairs(labels, 4), 5) == expected

@@ -31,8 +31,14 @@ class Item(NamedTuple):
 
 def label_ids_of(value: int | None | Sequence[int]) -> tuple[int, ...]:
     """The ids in a row's `label` or `labels`, without the negative ones that say there is none."""
+    value = plain(value)
     ids = (value,) if value is None or isinstance(value, int) else value
     return tuple(label_id for label_id in ids if label_id is not None and label_id >= 0)
+
+
+def plain(labels: Any) -> Any:
+    """Tensors and arrays as numbers and lists."""
+    return labels.tolist() if hasattr(labels, "tolist") else labels
 
 
 class RowOrder(Protocol):

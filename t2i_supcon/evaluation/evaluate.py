@@ -164,6 +164,13 @@ def real_references(
     if "classifier" not in needs:
         return References(*sets)
     labelled = sets[1].take(np.flatnonzero(sets[1].labels >= 0))
+    unseen = (sets[0].labels >= 0) & ~np.isin(sets[0].labels, labelled.labels)
+    if unseen.any():
+        logger.warning(
+            "%d of %d held-out rows have a label that no training row has; label_accuracy leaves them out",
+            unseen.sum(),
+            len(unseen),
+        )
     label_names = training.features["label"].names
     groups_of_labels = groups and {i: groups[name] for i, name in enumerate(label_names) if name in groups}
     return References(*sets, fit_label_classifier(labelled.features, labelled.labels), groups_of_labels)

@@ -130,7 +130,7 @@ def _class_frechet(sets: Compared) -> dict[str, float]:
 
 
 def _label_accuracy(sets: Compared) -> dict[str, float]:
-    labelled = sets.judged.labels >= 0
+    labelled = np.isin(sets.judged.labels, sets.classifier.labels)
     features, labels = sets.judged.features[labelled], sets.judged.labels[labelled]
     found = label_accuracy(sets.classifier, features, labels, sets.groups)
     values = {"label_accuracy": found.labels}

@@ -55,6 +55,9 @@ def test_pictures_without_label_are_not_judged_by_it():
     groups = {3: "few", 5: "few", 8: "many"}
     found = compute("label_accuracy", FeatureSet(points, wrong), classifier=classifier, groups=groups)
     assert found["group_accuracy"] > 0.95
+    some = np.where(labels == 3, 4, labels)  # a label that no training picture had
+    found = compute("label_accuracy", FeatureSet(points, some), classifier=classifier)
+    assert found["label_accuracy"] > 0.95
 
 
 def test_pictures_are_nearest_to_sentences_of_their_own_or_not():

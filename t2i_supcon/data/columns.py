@@ -43,7 +43,8 @@ def to_schema(
     """Brings a dataset into the row schema, images left undecoded.
 
     Labels that are not a `ClassLabel` are read once to number them: names, or numbers as they are
-    written, in sorted order, after the `label_names` of another split.
+    written, in sorted order, after the `label_names` of another split. A `ClassLabel` that numbers
+    them otherwise than that split does is numbered anew.
 
     Raises:
         ValueError: a column that is not there or of another kind, or values that are no captions or
@@ -70,13 +71,14 @@ def to_schema(
         (f.names for name in ("label", "labels") if (f := _class_label(_feature(features, used[name]))) is not None),
         None,
     )
-    if names is not None and all(used[name] == name for name in COLUMNS) and _in_schema(rows, features, len(names)):
-        return rows.select_columns(list(COLUMNS))
     if names is None:
         names = list(dict.fromkeys([*label_names, *_label_names(rows, used)]))
         ids = {name: number for number, name in enumerate(names)}
     else:
-        ids = {str(number): number for number in range(len(names))}
+        own, names = names, list(dict.fromkeys([*label_names, *names]))
+        if own == names and all(used[name] == name for name in COLUMNS) and _in_schema(rows, features, len(names)):
+            return rows.select_columns(list(COLUMNS))
+        ids = {str(number): names.index(name) for number, name in enumerate(own)}
     schema = {name: feature for name, feature in row_features(names).items() if name in COLUMNS}
     convert = partial(
         _schema_row, used={name: path for name, path in used.items() if name != "image"}, ids=ids, where=where

@@ -1,6 +1,7 @@
 """Datasets with columns of their own, in the row schema."""
 
 import json
+from functools import partial
 
 import datasets
 import numpy as np
@@ -52,6 +53,25 @@ def test_one_id_is_the_same_label_in_two_splits(tmp_path, streaming):
     columns = Columns(image="photo", captions="text", label="kind")
     rows = load_rows(name, "train", columns=columns, streaming=streaming, label_names=["x", "c", "b"])
     assert rows.features["label"].names == ["x", "c", "b", "a"] and [row["label"] for row in rows] == [2, 3, 1]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_one_id_is_the_same_label_in_splits_that_number_them_otherwise(tmp_path, streaming):
+    kind = datasets.ClassLabel(names=["green", "white"])
+    name = write(tmp_path / "d", {"text": ["one", "two", "three"], "kind": [1, 0, 1]}, {"kind": kind})
+    columns = Columns(image="photo", captions="text", label="kind")
+    load = partial(load_rows, name, "train", columns=columns, streaming=streaming)
+    for label_names, expected, ids in (
+        (["blue", "green", "red", "white"], ["blue", "green", "red", "white"], [3, 1, 3]),
+        (["blue", "white"], ["blue", "white", "green"], [1, 2, 1]),
+        (["green", "white"], ["green", "white"], [1, 0, 1]),
+    ):
+        rows = load(label_names=label_names)
+        assert rows.features["label"].names == expected and [row["label"] for row in rows] == ids
+        assert [row["labels"] for row in rows] == [[label] for label in ids]
+    prepared = str(write_dataset(tmp_path / "prepared", [0, 1, 1]))
+    rows = load_rows(prepared, "train", streaming=streaming, label_names=["class 1", "class 0"])
+    assert [row["label"] for row in rows] == [1, 0, 0] and [row["labels"] for row in rows] == [[1], [0], [0]]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

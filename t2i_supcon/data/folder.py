@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,8 +219,8 @@ def _label_name(label: object) -> str | None:
         return ""  # what tools write where a number is missing
     if isinstance(label, float) and label.is_integer():
         label = int(label)  # whole numbers of which some are missing are kept as floats
-    if isinstance(label, int) and label < 0:
-        return ""
+    if isinstance(label, int) and label < 0 or isinstance(label, str) and re.fullmatch(r"-\d+(\.0+)?", label.strip()):
+        return ""  # unlabelled; all that a CSV holds is text
     return str(label).strip() if isinstance(label, str | int) else None
 
 

@@ -64,8 +64,7 @@ def load_rows(
         config, revision: of a dataset of the Hub.
         columns: what the dataset calls the columns of the schema; None: the schema's own names.
         streaming: read rows in order when they are asked for; otherwise, with random access.
-        label_names: those of another split, for labels that are no `ClassLabel`: so that one id
-            means the same label in both.
+        label_names: those of another split, so that one id means the same label in both.
 
     Raises:
         FileNotFoundError: no data of that name or split, or a part of its shards only.
@@ -102,10 +101,10 @@ def load_rows(
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         reason = explain(error, name, revision, "dataset") or _one_line(error)
         raise FileNotFoundError(f"data {name!r}: {_missing(name, reason)}") from error
-    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         check_shards(files or [str(path) for path in sorted(folder.glob("*.parquet"))])
         _check_texts(folder)
-        reason = explain(error, name, revision, "dataset") or _one_line(error.__cause__ or error)
+        reason = explain(error, name, revision, "dataset") or _unreadable(error)
         raise ValueError(f"data {name!r}, split {split!r}: {reason}") from error
     if streaming:
         rows = rows.reshard()
@@ -160,6 +159,7 @@ def _load_saved(folder: Path, split: str, streaming: bool) -> Rows:
         saved = {str(saved.split or "train"): saved}
     parts = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(rows) for name, rows in saved.items()})
     rows = datasets.concatenate_datasets([saved[p.splitname].select(range(p.from_, p.to)) for p in parts])
+    rows = rows.with_format(None)  # that of torch or numpy is saved, too
     return rows.to_iterable_dataset(num_shards=max(1, len(rows) // ROWS_OF_A_SHARD)) if streaming else rows
 
 
@@ -170,6 +170,18 @@ def _is_one_split(folder: Path) -> bool:
     tables = [name for name in names if re.fullmatch(r"(.*/)?metadata\.(csv|jsonl|parquet)", name)]
     one_table = len(tables) == 1 and "/" not in tables[0] and "README.md" not in names
     return one_table and any(re.search("train|test|val|dev", name) for name in names)
+
+
+def _unreadable(error: Exception) -> str:
+    """Why `datasets` cannot read what it found."""
+    if isinstance(error, datasets.exceptions.SplitsVerificationError):
+        return (
+            "its files do not hold the splits or rows that the dataset_info of its README.md declares; get it anew, or "
+            "take dataset_info out if the files were changed on purpose"
+        )
+    if "scripts are no longer supported" in str(error):
+        return f"{_one_line(error)}; take a version in Parquet, such as that of the revision refs/convert/parquet"
+    return _one_line(error.__cause__ or error)
 
 
 def _missing(name: str, reason: str) -> str:

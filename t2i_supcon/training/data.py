@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedTokenizerFast
 
@@ -63,15 +64,31 @@ def load_splits(recipe: Recipe) -> tuple[Rows, Rows]:
 def hold_out(rows: datasets.Dataset, share: float) -> tuple[datasets.Dataset, datasets.Dataset]:
     """Rows to train on and a share of them to evaluate on, both in the order of the data. The draw
     is the same for every recipe, so that phase 2 evaluates on what phase 1 has not seen either.
+    Rows of one image file stay together.
 
     Raises:
-        ValueError: too few rows for both.
+        ValueError: too few rows, or too few pictures, for both.
     """
-    count = max(FEWEST_HELD_OUT, round(share * len(rows)))
-    if count >= len(rows):
-        raise ValueError(f"data.held_out_share {share:g} of {len(rows)} rows leaves none to train on")
-    order = np.random.default_rng(0).permutation(len(rows))
-    return rows.select(np.sort(order[count:])), rows.select(np.sort(order[:count]))
+    pictures = _picture_numbers(rows)
+    number = len(np.unique(pictures))
+    count = max(FEWEST_HELD_OUT, round(share * number))
+    if count >= number:
+        raise ValueError(f"data.held_out_share {share:g} of {number} pictures leaves none to train on")
+    held_out = np.isin(pictures, np.random.default_rng(0).permutation(number)[:count])
+    return rows.select(np.flatnonzero(~held_out)), rows.select(np.flatnonzero(held_out))
+
+
+def _picture_numbers(rows: datasets.Dataset) -> np.ndarray:
+    """(N,) which picture a row shows, numbered as they come: that of its file, or one of its own
+    where the image lies in the data itself."""
+    numbers: dict[object, int] = {}
+    found = []
+    for batch in rows.select_columns("image").with_format("arrow").iter(batch_size=1000):
+        inside, paths = (pc.struct_field(batch["image"], name) for name in ("bytes", "path"))
+        for is_inside, path in zip(pc.is_valid(inside).to_pylist(), paths.to_pylist()):
+            picture = len(found) if is_inside or path is None else path
+            found.append(numbers.setdefault(picture, len(numbers)))
+    return np.array(found, dtype=np.int64)
 
 
 def evaluation_rows(

@@ -199,6 +199,15 @@ def test_whole_numbers_are_labels_however_they_are_written(tmp_path):
     ]  # a digit that is no number
 
 
+@pytest.mark.parametrize("none", ["-1", " -1.0", ""])
+def test_negative_numbers_in_a_csv_are_no_labels(tmp_path, none):
+    table = "file_name,text,label\n" + "".join(f"{i}.png,photo,{[none, 0, 1][i % 3]}\n" for i in range(10))
+    train, test = prepare_folder(tmp_path, table, table="t.csv")
+    assert train.features["label"].names == ["0", "1"]
+    found = labels_of(train, test)
+    assert [found[f"{i}.png"] for i in range(10)] == [[[], ["0"], ["1"]][i % 3] for i in range(10)]
+
+
 def test_pictures_of_a_zip_made_on_windows_and_under_other_spellings(tmp_path):
     names = ["photos\\train\\my train 1.JPG", "photos\\a 10:30:05.png", "photos\\c.jpg"]
     write_zip(tmp_path / "photos.zip", {name: jpeg(i) for i, name in enumerate(names)})

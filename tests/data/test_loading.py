@@ -410,6 +410,10 @@ def test_what_save_to_disk_wrote_is_read(tmp_path, streaming):
         assert len(load_rows(str(tmp_path / "dict"), "train[:1]+held_out")) == 3
     with pytest.raises(ValueError, match='Unknown split "valid"'):
         load_rows(str(tmp_path / "one"), "valid", streaming=streaming)
+    for kind in ("torch", "numpy"):
+        rows.with_format(kind).save_to_disk(tmp_path / kind)
+        found = load_rows(str(tmp_path / kind), "train", streaming=streaming)
+        assert [row["label"] for row in found] == [i % 2 for i in range(250)]
 
 
 def test_data_that_cannot_be_loaded_says_why_in_a_line(tmp_path, monkeypatch):
@@ -437,6 +441,20 @@ def test_data_that_cannot_be_loaded_says_why_in_a_line(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=message) as caught:
             load_rows(str(folder), "train")
         assert "\n" not in str(caught.value)
+    scripted = tmp_path / "scripted"
+    scripted.mkdir()
+    (scripted / "scripted.py").write_text("import datasets\n")
+    with pytest.raises(ValueError, match=r"scripts are no longer supported.*; take a version in Parquet"):
+        load_rows(str(scripted), "train")
+    declared = tmp_path / "declared"
+    declared.mkdir()
+    (declared / "rows.csv").write_text("image,text,label\na.png,a dog,1\n")
+    (declared / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - {name: image, dtype: string}\n  - {name: text, dtype: string}\n"
+        "  - {name: label, dtype: int64}\n  splits:\n  - {name: train, num_bytes: 9, num_examples: 2}\n---\n"
+    )
+    with pytest.raises(ValueError, match="the splits or rows that the dataset_info of its README.md declares"):
+        load_rows(str(declared), "train")
     command = "`python scripts/prepare_data.py cub --output data/cub ...` prepares it"
     with pytest.raises(
         FileNotFoundError, match=f"'data/cub': there is no such folder; {re.escape(command)}"

@@ -1,5 +1,6 @@
 """Rows that a recipe asks for: own small data from its table to a drawn picture."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from conftest import CAPTIONS, TINY, TINY_IMAGE, TINY_TEXT, picture, write_dataset
 from transformers import AutoTokenizer
 
-from t2i_supcon.data import BrokenRowError, EvaluationRows, load_rows
+from t2i_supcon.data import BrokenRowError, Columns, EvaluationRows, load_rows
 from t2i_supcon.models import GANS
 from t2i_supcon.pipeline import TextToImagePipeline
 from t2i_supcon.training import train
@@ -66,12 +67,25 @@ def test_a_held_out_share_is_the_same_for_every_recipe_and_trained_on_by_none(tm
     train(encoder_recipe(data), tmp_path / "run")
     for share, count in ((0.01, 2), (0.9, 22)):
         assert [len(part) for part in hold_out(load_rows(str(tiny_data), "train"), share)] == [24 - count, count]
-    with pytest.raises(ValueError, match="data.held_out_share 0.99 of 24 rows leaves none to train on"):
+    with pytest.raises(ValueError, match="data.held_out_share 0.99 of 24 pictures leaves none to train on"):
         hold_out(load_rows(str(tiny_data), "train"), 0.99)
     with pytest.raises(ValueError, match="data.held_out_share is 1.0; it must be positive and below 1"):
         encoder_recipe({**data, "held_out_share": 1})
     with pytest.raises(ValueError, match="data.held_out_share and data.streaming exclude each other"):
         encoder_recipe({**data, "streaming": True})
+
+
+def test_rows_of_one_file_are_held_out_together(tmp_path):
+    rows = []
+    for i in range(12):
+        picture(i).save(tmp_path / f"{i}.png")
+        rows += [{"file_name": f"{i}.png", "text": CAPTIONS[k], "label": i % 3} for k in range(3)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    whole = load_rows(str(tmp_path), "train", columns=Columns(captions="text"))
+    parts = hold_out(whole, 0.25)
+    shown, held_out = ({row["image"]["path"] for row in part} for part in parts)
+    assert [len(part) for part in parts] == [27, 9] and len(shown) == 9 and len(held_out) == 3
+    assert not shown & held_out
 
 
 def test_what_would_stop_a_run_stops_its_dry_run_with_a_remedy(tmp_path, tiny_data):

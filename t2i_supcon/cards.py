@@ -10,6 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 CARD, CONFIG, RECIPE, FACTS = "README.md", "config.json", "recipe.yaml", "training.json"
 EVALUATION, EVALUATION_TABLE, EVALUATION_GRID = "evaluation.json", "evaluation.md", "evaluation.png"
+DISCRIMINATOR = "discriminator/config.json"
+ENCODERS = ("DAMSMModel", "CLIPPairModel", "CLIPModel")
 MARK = (
     "<!-- Made by t2i_supcon from the files beside it, and made anew at each upload: "
     "remove this line to keep changes of your own. -->"
@@ -77,17 +79,23 @@ def model_card(
     recipe = yaml.safe_load(files[RECIPE].read_text(encoding="utf-8")) if RECIPE in files else {}
     name = config.get("model_type", "model")
     architecture = ARCHITECTURES.get(name, Architecture(name, ""))
-    draws = str((config.get("architectures") or [""])[0]).endswith("ForTextToImage")
+    kind = str((config.get("architectures") or [""])[0])
+    draws, embeds = kind.endswith("ForTextToImage"), kind in ENCODERS
     data = facts.get("data", {})
     samples = [sample for sample in facts.get("samples", ()) if sample["file"] in files]
     title = f"{architecture.name}{_trained_on(data)}, {guidance_of(recipe)}" if recipe else architecture.name
     widget = [{"text": sample["text"], "output": {"url": sample["file"]}} for sample in samples if draws]
     metadata = ModelCardData(
         library_name="t2i_supcon",
-        pipeline_tag="text-to-image" if draws else "feature-extraction",
+        pipeline_tag="text-to-image" if draws else "feature-extraction" if embeds else None,
         license="apache-2.0" if data.get("name") == "emoji" else "other",
         license_name=None if data.get("name") == "emoji" else "see-the-card",
-        tags=["t2i_supcon", name, *(["gan", "text-to-image"] if draws else ["encoders"]), "arxiv:2412.03957"],
+        tags=[
+            "t2i_supcon",
+            name,
+            *(["gan", "text-to-image"] if draws else ["encoders"] if embeds else ["gan"]),
+            "arxiv:2412.03957",
+        ],
         datasets=[data["name"]] if data.get("on_hub") else None,
         base_model=encoders,
         metrics=sorted(evaluation["values"]) if evaluation else None,
@@ -96,6 +104,10 @@ def model_card(
         widget=widget or None,
     )
     prompt = samples[0]["text"] if samples and draws else "a red heart"
+    if draws:
+        use = _use_gan(repository, kind.removesuffix("ForTextToImage"), prompt, encoders, DISCRIMINATOR in files)
+    else:
+        use = _use_encoders(repository, kind) if embeds else _use_part(repository, kind)
     sections = [
         f"# {repository.split('/')[-1]}",
         MARK,
@@ -103,7 +115,7 @@ def model_card(
         'Liu et al., "A Framework For Image Synthesis Using Supervised Contrastive Learning" '
         f"({PAPER}), into the Hugging Face ecosystem.",
         "<Gallery />" if draws and samples else _pictures(samples),
-        "## Use\n" + (_use_gan(repository, config, prompt, encoders) if draws else _use_encoders(repository, config)),
+        "## Use\n" + use,
         "## Training\n" + _training(recipe, facts, encoders),
         "## Evaluation\n" + _evaluation(files, evaluation, repository),
         "## From the papers, and chosen here\n" + _origins(architecture, recipe),
@@ -155,9 +167,15 @@ def _pictures(samples: Sequence[Mapping]) -> str:
     return "\n".join(f"![{sample['text']}]({sample['file']})\n*{sample['text']}*\n" for sample in samples[:4])
 
 
-def _use_gan(repository: str, config: Mapping, prompt: str, encoders: str | None) -> str:
+def _use_gan(repository: str, gan: str, prompt: str, encoders: str | None, has_discriminator: bool) -> str:
     around = f"`encoders: {encoders}`" if encoders else "its `encoders`"
-    gan = config["architectures"][0].removesuffix("ForTextToImage")
+    parts = [f"{gan}ForTextToImage", f"{gan}Generator"]
+    more = further = ""
+    if has_discriminator:
+        parts.insert(0, f"{gan}Discriminator")
+        more = f"""
+discriminator = {gan}Discriminator.from_pretrained("{repository}", subfolder="discriminator")"""
+        further = f"\n\nA recipe goes on from here with `init_from: {repository}` and {around}."
     return f"""```python
 import t2i_supcon
 from transformers import pipeline
@@ -166,21 +184,25 @@ draw = pipeline("text-to-image", model="{repository}")
 draw({json.dumps(prompt, ensure_ascii=False)}, num_images_per_prompt=4, seed=0)[0].save("picture.png")
 ```
 
-The parts load on their own, the discriminator for training further:
+The parts load on their own{", the discriminator for training further" if has_discriminator else ""}:
 
 ```python
-from t2i_supcon import {gan}Discriminator, {gan}ForTextToImage, {gan}Generator
+from t2i_supcon import {", ".join(parts)}
 
 model = {gan}ForTextToImage.from_pretrained("{repository}")  # text encoder and generator
-generator = {gan}Generator.from_pretrained("{repository}")
-discriminator = {gan}Discriminator.from_pretrained("{repository}", subfolder="discriminator")
-```
-
-A recipe goes on from here with `init_from: {repository}` and {around}."""
+generator = {gan}Generator.from_pretrained("{repository}"){more}
+```{further}"""
 
 
-def _use_encoders(repository: str, config: Mapping) -> str:
-    model = config["architectures"][0]
+def _use_part(repository: str, model: str) -> str:
+    return f"""```python
+from t2i_supcon import {model}
+
+part = {model}.from_pretrained("{repository}")
+```"""
+
+
+def _use_encoders(repository: str, model: str) -> str:
     return f"""```python
 from t2i_supcon import {model}
 from transformers import AutoTokenizer

@@ -89,7 +89,7 @@ def save_gallery(
     noise = {"seed": seed, "truncation": truncation}
     figures = [word_figure(draw, prompt, **noise) for prompt in prompts] if attention else []
     drawn = draw(iter(prompts), num_images_per_prompt=num_images_per_prompt, batch_size=PROMPTS_AT_ONCE, **noise)
-    shared = {"model": draw.model.config.name_or_path, "seed": str(seed)}
+    shared = {"model": draw.model.source, "seed": str(seed)}
     if truncation is not None:
         shared["truncation"] = str(truncation)
     pictures, strips, digits = [], [], len(str(len(prompts)))
@@ -132,15 +132,23 @@ def save_side_by_side(
     columns, side = [], max([SIDE, *(draw.model.config.image_size for draw in draws)])
     for draw in draws:
         drawn = draw(prompts, num_images_per_prompt=num_images_per_prompt, batch_size=PROMPTS_AT_ONCE, **noise)
-        name = Path(draw.model.config.name_or_path)
-        title = name.parent.name if name.name == "model" else name.name  # runs/NAME/model
-        labels = [f"{draw.prompt_words(prompt).marked} ({title})" for prompt in prompts]
+        title = short_name(draw.model.source)
+        labels = [f"{title}: {draw.prompt_words(prompt).marked}" for prompt in prompts]
         columns.append([(prompt_strip(images, side), label) for images, label in zip(drawn, labels)])
     cells = [cell for row in zip(*columns) for cell in row]
-    text = {"seed": str(seed), "model": ", ".join(draw.model.config.name_or_path for draw in draws)}
+    text = {"seed": str(seed), "model": ", ".join(draw.model.source for draw in draws)}
     strips, labels = zip(*cells)
     labelled_grid(strips, labels, len(draws) * max(1, 6 // len(draws))).save(grid, pnginfo=png_text(text))
     return grid
+
+
+def short_name(source: str) -> str:
+    """The last part of a folder's or repository's name; of a run's folders `model` and `best` that
+    of the run, too: runs/NAME/model is NAME, runs/NAME/best is NAME/best."""
+    path = Path(source)
+    if path.name == "model":
+        return path.parent.name
+    return f"{path.parent.name}/best" if path.name == "best" else path.name
 
 
 def prompt_strip(images: Sequence[Image.Image], side: int) -> Image.Image:

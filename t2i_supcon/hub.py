@@ -163,6 +163,7 @@ def prepare_repository(repository: str) -> None:
     Raises:
         OSError: the Hub cannot be reached or refuses; see `explain`.
     """
+    _refuse_offline(repository)
     with explained(repository):
         HfApi().create_repo(repository, exist_ok=True)
 
@@ -205,6 +206,7 @@ def push_files(
         OSError: the Hub cannot be reached or refuses; in one sentence, see `explain`.
         ValueError: a tag that is there already.
     """
+    _refuse_offline(repository)
     api = HfApi(token=token)
     with explained(repository, kind=kind, advice=advice):
         api.create_repo(repository, repo_type=kind, private=private, exist_ok=True, space_sdk=space_sdk)
@@ -224,6 +226,11 @@ def push_files(
         if tag is not None:
             api.create_tag(repository, tag=tag, revision=commit.oid, repo_type=kind)
     return commit.oid
+
+
+def _refuse_offline(repository: str) -> None:
+    if constants.HF_HUB_OFFLINE:
+        raise ConnectionError(f"offline mode is on, and nothing was sent to {repository!r}: unset HF_HUB_OFFLINE")
 
 
 def push_model(

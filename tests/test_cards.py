@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from t2i_supcon.cards import Link, is_made, model_card
 from t2i_supcon.hub import folder_files
-from t2i_supcon.models import GANS
+from t2i_supcon.models import GANS, SSAGANGenerator
 from t2i_supcon.publishing import publish
 
 RECIPE = {
@@ -121,6 +121,24 @@ def test_the_code_of_a_published_card_runs(hub, folder, encoders, tokenizer, tmp
             exec(block, found)
     assert (tmp_path / "picture.png").exists() and found["text"].sent_emb.shape[0] == 1
     assert type(found["discriminator"]).__name__ == "SSAGANDiscriminator"
+
+
+def test_the_code_of_a_card_names_parts_that_are_there(folder, monkeypatch, tmp_path):
+    for file in (folder / "discriminator").iterdir():
+        file.unlink()
+    text = model_card(folder_files(folder), str(folder))
+    assert "iscriminator" not in text.split("## Training")[0] and "init_from" not in text
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for block in code_blocks(text):
+        exec(block.replace(json.dumps(PROMPTS[0], ensure_ascii=False), '"a red star"'), found)
+    assert type(found["generator"]).__name__ == "SSAGANGenerator"
+    SSAGANGenerator.from_pretrained(folder).save_pretrained(tmp_path / "part")
+    text = model_card(folder_files(tmp_path / "part"), str(tmp_path / "part"))
+    (block,) = code_blocks(text)
+    exec(block, found)
+    assert type(found["part"]).__name__ == "SSAGANGenerator"
+    assert ModelCard(text).data.pipeline_tag is None and "encoders" not in ModelCard(text).data.tags
 
 
 def test_what_is_not_known_is_not_said(folder):

@@ -1,6 +1,7 @@
 """Pictures as files: their pixels, names and texts."""
 
 import os
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from test_pipeline import save_model
 
 from t2i_supcon.figures import MARGIN, enlarged
 from t2i_supcon.gallery import make_room, read_prompts, save_gallery, save_side_by_side
-from t2i_supcon.pipeline import load_pipeline
+from t2i_supcon.pipeline import TextToImagePipeline, load_pipeline
 
 PROMPTS = ["a red zebra star", "a blue square"]
 
@@ -134,6 +135,21 @@ def test_models_draw_the_same_prompts_side_by_side(draw, tokenizer, tmp_path):
         for n, image in enumerate(pair):
             cell = drawn[MARGIN:, x + n * (side + 2) :][:side, :side]
             assert np.array_equal(cell, np.asarray(enlarged(image, side)))
+
+
+def test_labels_side_by_side_begin_with_what_tells_models_apart(draw, tmp_path, monkeypatch):
+    labels = []
+    from t2i_supcon import gallery
+
+    whole = gallery.labelled_grid
+    monkeypatch.setattr(gallery, "labelled_grid", lambda *args: labels.append(args[1]) or whole(*args))
+    draws = [TextToImagePipeline(deepcopy(draw.model), draw.tokenizer) for _ in range(4)]
+    sources = ("runs/a/model", "runs/a/best", "me/gan", "me/gan@seed-1")
+    for one, source in zip(draws, sources):
+        one.model.source = source
+    grid = save_side_by_side(draws, ["a red star"], tmp_path / "out.png")
+    assert labels == [tuple(f"{name}: a red star" for name in ("a", "a/best", "gan", "gan@seed-1"))]
+    assert Image.open(grid).text["model"] == ", ".join(sources)
 
 
 def test_models_side_by_side_are_checked_before_any_draws(draw, tmp_path):

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import HUB_CACHE, tiny_config
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from training.test_encoder_phase import foreign_clip
 from transformers import AutoModel, AutoTokenizer, pipeline
 
 from t2i_supcon.conversion import load_encoders
-from t2i_supcon.hub import explain, files_beside_weights, push_files, split_revision
+from t2i_supcon.hub import explain, files_beside_weights, prepare_repository, push_files, split_revision
 from t2i_supcon.models import GANS, CLIPPairModel, DAMSMModel, SSAGANForTextToImage
 from t2i_supcon.pipeline import load_pipeline
 
@@ -323,6 +323,15 @@ def test_names_of_others_and_of_nobody_are_refused(hub):
         with pytest.raises(OSError, match=message) as error:
             push_files(FILES, repository)
         sentence(error)
+
+
+def test_nothing_is_sent_in_offline_mode(hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    asked = len(hub.requests)
+    for push in (lambda: push_files(FILES, "me/gan"), lambda: prepare_repository("me/gan")):
+        with pytest.raises(OSError, match="offline mode is on, and nothing was sent to 'me/gan': unset HF_HUB_OFF"):
+            push()
+    assert len(hub.requests) == asked
 
 
 def test_files_beside_weights_come_from_a_folder_or_from_the_hub(hub, folder):

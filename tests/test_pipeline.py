@@ -2,6 +2,7 @@
 
 import json
 import logging
+from copy import deepcopy
 from functools import partialmethod
 
 import datasets
@@ -313,6 +314,18 @@ def test_unfit_weights_are_refused_by_name(draw, tmp_path, message):
         with pytest.raises(ValueError, match=message) as error:
             load(str(tmp_path / "model"))
         assert "\n" not in str(error.value)
+
+
+def test_what_is_no_tensor_in_a_state_dict_is_no_weight(draw):
+    class WithSettings(torch.nn.Module):  # as quantized layers are
+        def get_extra_state(self):
+            return {"scale": 1}
+
+    model = deepcopy(draw.model)
+    model.generator.settings = WithSettings()
+    assert {"scale": 1} in model.state_dict().values()
+    (image,) = TextToImagePipeline(model, draw.tokenizer)("a red star", seed=0)
+    assert np.array_equal(image, draw("a red star", seed=0)[0])
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,18 @@ def test_models_and_pipelines_publish_all_that_they_were_loaded_from(hub, tokeni
         assert len(hub.repos["model", f"me/copy{number}"].commits) == 2
 
 
+def test_a_revision_is_published_with_what_lay_beside_it(hub, tokenizer, tmp_path):
+    publish(save_run("ssagan", tokenizer, tmp_path / "first"), "me/gan", tag="first")
+    publish(save_run("ssagan", tokenizer, tmp_path / "second"), "me/gan")
+    expected = published(hub, "me/gan")
+    for load in (load_pipeline, lambda name: SSAGANForTextToImage.from_pretrained("me/gan", revision="first")):
+        load("me/gan@first").push_to_hub("me/copy")
+        copy = published(hub, "me/copy")
+        assert copy.keys() == expected.keys()
+        weights = (tmp_path / "first" / "model" / "discriminator" / "model.safetensors").read_bytes()
+        assert copy["discriminator/model.safetensors"] == weights != expected["discriminator/model.safetensors"]
+
+
 def test_changed_weights_go_without_what_was_said_of_the_old_ones(hub, tokenizer, tmp_path):
     run = save_run("ssagan", tokenizer, tmp_path / "run")
     model = SSAGANForTextToImage.from_pretrained(run / "model")
@@ -133,7 +145,6 @@ def test_changed_weights_go_without_what_was_said_of_the_old_ones(hub, tokenizer
     SSAGANGenerator.from_pretrained(run / "model").push_to_hub("me/part")
     assert set(published(hub, "me/part")) == {"README.md", "config.json", "model.safetensors"}
     model = SSAGANForTextToImage(model.config.__class__.from_pretrained(run / "model"))
-    model.config.name_or_path = ""
     model.push_to_hub("me/fresh", tokenizer=tokenizer)
     assert set(published(hub, "me/fresh")) == weights
 

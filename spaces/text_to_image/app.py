@@ -34,6 +34,7 @@ from served import picture_file, served_file
 
 from t2i_supcon import EMBEDDED_MODELS, embedded_model
 from t2i_supcon.figures import enlarged, image_strip
+from t2i_supcon.gallery import short_name
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent
@@ -77,7 +78,8 @@ LAUNCH = {
 
 
 def model_sources(ids: str, card: Path = FOLDER / "README.md") -> dict[str, str]:
-    """Folders or repositories of models by the names that visitors know.
+    """Folders or repositories of models by the names that visitors know: a folder's `short_name`,
+    or all of it where several have the same.
 
     Args:
         ids: a list with commas; where it is empty, the models count that the card names, and else
@@ -86,9 +88,10 @@ def model_sources(ids: str, card: Path = FOLDER / "README.md") -> dict[str, str]
     """
     several = [name.strip() for name in ids.split(",") if name.strip()]
     several = several or SpaceCard.load(card).data.models or list(EMBEDDED_MODELS)
+    names = [short_name(name) if Path(name).is_dir() else name for name in several]
     return {
-        Path(name).name if Path(name).is_dir() else name: str(embedded_model(name)) if name in EMBEDDED_MODELS else name
-        for name in several
+        known if names.count(known) == 1 else name: str(embedded_model(name)) if name in EMBEDDED_MODELS else name
+        for known, name in zip(names, several)
     }
 
 

@@ -153,6 +153,10 @@ def read_state_dict(path: Path, part: str) -> dict[str, Tensor]:
     ):
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"{path}: it holds no state dict of a {part}; found {found}")
+    for key, value in content.items():
+        plain = value.layout is torch.strided and not value.is_meta and not value.is_nested
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{path}: {key} is no plain tensor with all of its numbers in the file")
     return dict(content)
 
 

@@ -19,7 +19,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from ..hub import explained, files_beside_weights, folder_files, push_model
+from ..hub import explained, files_beside_weights, folder_files, push_model, split_revision
 from .weights import loading_problems, stored_tensors
 
 ROWS_AT_ONCE = 64  # that one forward of a generator draws, so that memory does not grow with the pictures asked for
@@ -109,6 +109,7 @@ class GANPreTrainedModel(PreTrainedModel):
     """
 
     main_input_name = "input_ids"
+    source: str = ""  # what it was loaded from: a folder, or "user/name" or "user/name@revision" of the Hub
     loading_problems: tuple[str, ...] = ()  # tensors that what it was loaded from lacks or holds as whole numbers
     _supports_sdpa = True  # for the towers that attend; the choice made here is handed down to them
 
@@ -122,6 +123,10 @@ class GANPreTrainedModel(PreTrainedModel):
                 module.freeze()
         where = (kwargs.get("subfolder") or "", kwargs.get("revision"), kwargs.get("cache_dir"))
         stored = {} if name is None else stored_tensors(name, *where)
+        revision = kwargs.get("revision")
+        model.source = model.config.name_or_path
+        if revision is not None and not Path(model.source).is_dir():
+            model.source += f"@{revision}"
         model.loading_problems = loading_problems(model, info["missing_keys"], stored)
         return (model, info) if output_loading_info else model
 
@@ -154,8 +159,8 @@ class GANPreTrainedModel(PreTrainedModel):
         Raises:
             OSError, ValueError: the Hub cannot be reached or refuses; see `push_files`.
         """
-        whole = self.config.architectures == [type(self).__name__] and bool(self.config.name_or_path)
-        beside = files_beside_weights(self.config.name_or_path) if whole else {}
+        whole = self.config.architectures == [type(self).__name__] and bool(self.source)
+        beside = files_beside_weights(self.source) if whole else {}
         if whole and not self._is_as_stored():
             beside = {name: file for name, file in beside.items() if name.startswith("tokenizer")}
         with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +173,8 @@ class GANPreTrainedModel(PreTrainedModel):
 
     def _is_as_stored(self) -> bool:
         """Whether the weights are still those that the model was loaded from."""
-        stored = type(self).from_pretrained(self.config.name_or_path).state_dict()
+        name, revision = split_revision(self.source)
+        stored = type(self).from_pretrained(name, revision=revision).state_dict()
         return all(torch.equal(tensor.to(stored[name]), stored[name]) for name, tensor in self.state_dict().items())
 
     @torch.no_grad()

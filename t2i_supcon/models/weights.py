@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
@@ -86,7 +86,8 @@ def loading_problems(
 def refuse_unfit_weights(model: PreTrainedModel, problems: Sequence[str], where: str) -> None:
     """Raises a ValueError that names the tensors which were not loaded as they should be, or hold
     NaN, infinity or negative variances."""
-    tensors = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    state = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}  # not all, quantized
+    tensors = {key: tensor for key, tensor in state.items() if tensor.is_floating_point()}
     broken = [f"{key} holds NaN or infinity" for key, tensor in tensors.items() if not tensor.isfinite().all()]
     variances = {key: tensor for key, tensor in tensors.items() if key.endswith("running_var")}
     negative = [f"{key} holds negative variances" for key, tensor in variances.items() if (tensor < 0).any()]

@@ -303,6 +303,10 @@ def test_files_of_anything_but_tensors_are_refused(tmp_path):
         torch.save(content, path)
         with pytest.raises(ValueError, match="no state dict of a discriminator"):
             read_state_dict(path, "discriminator")
+    for odd in (torch.eye(3).to_sparse(), torch.zeros(2, device="meta"), torch.zeros(1).expand(10**12)):
+        torch.save({"fine": torch.zeros(1), "odd": odd}, path)
+        with pytest.raises(ValueError, match="netG.pth: odd is no plain tensor with all of its numbers in the file"):
+            read_state_dict(path, "generator")
     path.write_bytes(b"half a file")
     with pytest.raises(ValueError, match="no file of tensors alone") as caught:
         read_state_dict(path, "generator")

@@ -319,6 +319,12 @@ def test_models_are_named_by_ids_or_are_the_embedded_ones(tmp_path):
         "mine": str(tmp_path / "mine"),
         "emoji-scl": embedded["emoji-scl"],
     }
+    runs = [str(tmp_path / path) for path in ("a/model", "b/model", "b/best", "c/mine")]
+    for run in runs:
+        Path(run).mkdir(parents=True)
+    assert model_sources(",".join(runs)) == dict(zip(("a", "b", "b/best", "mine"), runs))
+    both = [runs[3], str(tmp_path / "mine")]  # of one name
+    assert model_sources(",".join(both)) == dict(zip(both, both))
 
 
 def test_a_published_page_draws_with_the_models_that_its_card_names(hub, tokenizer, tmp_path):

@@ -15,10 +15,11 @@ HASHED_BYTES = 2**16  # at each end of a file
 def content_hash(rows: Rows, files: Sequence[str] = ()) -> str:
     """Tells rows from others, wherever they lie: a short name of what they hold.
 
-    It reads all captions and labels and `HASHED_IMAGES` images; of a stream, the ends of its
+    It reads all captions, labels and boxes and `HASHED_IMAGES` images; of a stream, the ends of its
     `files` or, without any, `HASHED_IMAGES` rows.
     """
     digest = hashlib.sha256()
+    boxes: Sequence = ()
     if isinstance(rows, datasets.IterableDataset):
         if files:
             some = []
@@ -27,10 +28,14 @@ def content_hash(rows: Rows, files: Sequence[str] = ()) -> str:
         else:
             some = list(rows.take(HASHED_IMAGES))
             digest.update(repr([(row["captions"], row["label"]) for row in some]).encode())
+            boxes = [row["bbox"] for row in some]
     else:
         some = rows.select(evenly_spaced(len(rows), HASHED_IMAGES))
         for column in ("captions", "label", "labels"):
             digest.update(repr(rows[column][:]).encode())
+        boxes = rows["bbox"][:]
+    if any(box is not None for box in boxes):  # they decide what of a picture is seen
+        digest.update(repr(boxes).encode())
     for row in some:
         digest.update(_image_bytes(row["image"] or {"bytes": None, "path": None}))
     return digest.hexdigest()[:16]

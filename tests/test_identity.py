@@ -24,6 +24,7 @@ def test_data_is_known_by_its_content(tiny_data, tmp_path, streaming):
         "labels": {"labels": labels[::-1]},
         "captions": {"labels": labels, "captions": [["a red circle"]] * 24},
         "images": {"labels": labels, "images": [encoded(picture(i + 1)) for i in range(24)]},
+        "boxes": {"labels": labels, "boxes": [[0, 0, 5, i + 1] for i in range(24)]},
     }
     hashes = {name: hash_of(write_dataset(tmp_path / name, **change), streaming) for name, change in changes.items()}
-    assert len({before, *hashes.values()}) == 4
+    assert len({before, *hashes.values()}) == 5

@@ -129,11 +129,15 @@ def _read_kept(path: Path) -> FeatureSet | None:
 def with_sentences(pictures: FeatureSet, network: FeatureNetwork, captions: Sequence[str]) -> FeatureSet:
     """The same with their captions, in the space that the network puts pictures in; see
     `FeatureSet`."""
-    read = [i for i, caption in enumerate(captions) if caption and is_known(caption, network.tokenizer)]
+    read = [caption for caption in dict.fromkeys(captions) if caption and is_known(caption, network.tokenizer)]
     sentences = np.full_like(pictures.features if pictures.image_emb is None else pictures.image_emb, np.nan)
+    places = {caption: [] for caption in read}
+    for place, caption in enumerate(captions):
+        places.get(caption, []).append(place)
     for start in range(0, len(read), TEXTS_AT_ONCE):
         some = read[start : start + TEXTS_AT_ONCE]
-        sentences[some] = network.embed_texts([captions[i] for i in some]).cpu().numpy()
+        for caption, sentence in zip(some, network.embed_texts(some).cpu().numpy()):
+            sentences[places[caption]] = sentence
     return replace(pictures, sentences=sentences)
 
 
@@ -254,7 +258,7 @@ def evaluate(
         captions=captions,
         seed=getattr(pictures, "seed", None),
         truncation=getattr(pictures, "truncation", None),
-        settings={name: dict(MEASURES[name].settings) for name in names},
+        settings={name: _settings(name, hashes[1]) for name in names},
         encoders=None if encoders is None else encoders.protocol,
     )
     return Evaluation(values, yardstick, protocol, subject, made_now(), errors)
@@ -282,6 +286,12 @@ def warn_of_bias(distance: float, bias: float, generated: int, real: int) -> Non
             real,
             bias,
         )
+
+
+def _settings(name: str, training_hash: str) -> dict[str, object]:
+    """What the protocol says of a measure; of a classifier also what it was fitted on."""
+    fitted = {"training": training_hash} if "classifier" in MEASURES[name].needs else {}
+    return {**MEASURES[name].settings, **fitted}
 
 
 def subject_of_model(folder: Path | None, name: str, model: torch.nn.Module) -> dict[str, object]:
@@ -335,7 +345,8 @@ def run_evaluation(
         bootstrap: sets of the pictures drawn with replacement, for standard errors of all numbers.
 
     Raises:
-        ValueError, OSError: one of these is not there or does not fit; nothing is written then.
+        ValueError, OSError: one of these is not there or does not fit; nothing is written then, but
+            pictures that were drawn with save_images.
     """
     if (model is None) == (images_folder is None):
         raise ValueError("name either a model or a folder of images to evaluate")
@@ -351,6 +362,8 @@ def run_evaluation(
         given := [name for name, value in of_models.items() if value is not None and value is not False]
     ):
         raise ValueError(f"{', '.join(given)}: only of what a model draws; {images_folder} holds its pictures already")
+    if save_images and any((output / "images").glob("*.png")):
+        raise ValueError(f"output: {output / 'images'} holds pictures already; name another folder, or move them")
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"output: {output} is a file; name a folder")
     keep_freed_memory()

@@ -139,7 +139,8 @@ def _label_accuracy(sets: Compared) -> dict[str, float]:
 
 def _r_precision(sets: Compared) -> dict[str, float]:
     judged = sets.judged.captioned()
-    classes = np.where(judged.labels < 0, -1 - np.arange(len(judged.labels)), judged.labels)  # without: one's own
+    same = np.unique(judged.sentences, axis=0, return_inverse=True)[1].ravel()
+    classes = np.where(judged.labels < 0, -1 - same, judged.labels)  # without labels: one for each caption
     return {"r_precision": r_precision(judged.image_emb, judged.sentences, wrong_sentences(classes, CANDIDATES))}
 
 

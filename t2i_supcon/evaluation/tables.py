@@ -35,8 +35,8 @@ def values_table(evaluation: Evaluation) -> str:
         "",
         f"{protocol.generated:,} pictures of {protocol.image_size} px ({protocol.captions} captions of {protocol.data} "
         f"{protocol.split}, seed {protocol.seed}, truncation {protocol.truncation}) against {protocol.real:,} held-out "
-        "real ones. Real pictures: as many training images; for label_accuracy, r_precision and clip_score the "
-        "held-out ones.",
+        "real ones. Real pictures: as many training images, or all of fewer; for label_accuracy, r_precision and "
+        "clip_score the held-out ones.",
         f"Network: {', '.join(f'{key} {value}' for key, value in protocol.features.items())}.",
     ]
     if protocol.encoders is not None:
@@ -60,7 +60,7 @@ def variant_of(evaluation: Evaluation) -> tuple[str, str]:
     recipe = recipe_of(evaluation)
     weights = recipe.get("loss_weights") or {}
     added = [label for term, label in VARIANTS.items() if weights.get(term)]
-    if recipe.get("positives", "label") != "label":
+    if added and recipe.get("positives", "label") != "label":
         added.append(f"({recipe['positives']})")  # of several labels a row
     return recipe["model"], " ".join(added) or BASELINE
 
@@ -91,8 +91,8 @@ class ComparisonRow:
         gan, variant: names; "all" is all GANs together, whose numbers have no common mean.
         mean, std: of the metric over seeds; std is None of a single one.
         seeds: how many.
-        improvement, improvement_std: share by which each seed is better than the baseline of the
-            same seed, mean and spread; None without such a baseline.
+        improvement, improvement_std: by how much each seed is better than the baseline of the same
+            seed, as a share of the mean of these baselines, mean and spread; None without any.
         p: of the gains, see `sign_flip_test`.
         error: standard error of one seed's value over pictures, root mean square over seeds; None
             where they were not evaluated with one.
@@ -137,11 +137,9 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
     rows, gained = [], {}
     for gan, variant in sorted(found, key=lambda pair: (pair[0], pair[1] != BASELINE, pair[1])):
         values, baseline = found[gan, variant], found.get((gan, BASELINE), {})
-        gains = [
-            sign * (values[seed] - baseline[seed]) / abs(baseline[seed])
-            for seed in sorted(values.keys() & baseline.keys())
-            if variant != BASELINE and baseline[seed]
-        ]
+        shared = sorted(values.keys() & baseline.keys()) if variant != BASELINE else []
+        scale = np.mean([abs(baseline[seed]) for seed in shared]) if shared else 0
+        gains = [sign * (values[seed] - baseline[seed]) / scale for seed in shared] if scale else []
         numbers = list(values.values())
         error = float(np.sqrt(np.mean(np.square(errors[gan, variant])))) if (gan, variant) in errors else None
         mean, spread = float(np.mean(numbers)), _spread(numbers)
@@ -196,7 +194,7 @@ def comparison_markdown(rows: Sequence[ComparisonRow], metric: str, reported: bo
         if with_errors:
             cells.append("" if row.error is None else f"{row.error:.2g}")
         if reported:
-            known = row.variant == VARIANTS["supcon"] and row.gan in REPORTED
+            known = row.variant.split(" (")[0] == VARIANTS["supcon"] and row.gan in REPORTED
             cells.append(f"{REPORTED[row.gan]:.1%}" if known else "")
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"±: standard deviation over seeds. p: {P_MEANS}."]

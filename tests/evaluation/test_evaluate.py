@@ -207,6 +207,8 @@ def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):
     (tmp_path / "single").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "single" / "a.png")
     (tmp_path / "file").touch()
+    (tmp_path / "earlier" / "images").mkdir(parents=True)
+    (tmp_path / "earlier" / "images" / "000059.png").touch()
     for name, size in (("a", 8), ("b", 9)):
         Image.new("RGB", (size, size)).save(tmp_path / "mixed" / f"{name}.png")
     cases = [
@@ -235,6 +237,7 @@ def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):
         ),
         (["--model", model, "--columns", "captions=text"], "there is no column 'text' for captions"),
         (["--model", model, "--output", tmp_path / "file"], "output: .*file is a file; name a folder"),
+        (["--model", model, "--save-images", "--output", tmp_path / "earlier"], "images holds pictures already"),
         (["--images-folder", tmp_path / "empty"], "there is no PNG file"),
         (["--images-folder", tmp_path / "mixed"], "must be square and of one size; found 8 x 8 .a.png., 9 x 9 .b.png."),
     ]

@@ -68,8 +68,10 @@ def test_pictures_are_nearest_to_sentences_of_their_own_or_not():
         assert compute("clip_score", judged) == {"clip_score": pytest.approx(np.sign(sign))}
     corners = np.eye(3, 16)[LABELS]  # one sentence a class: those of one's own class do not compete
     assert compute("r_precision", FeatureSet(corners, LABELS, sentences=corners)) == {"r_precision": 1}
-    nobody = np.full(60, -1)  # of no class: every other sentence competes, and ties are misses
-    assert compute("r_precision", FeatureSet(corners, nobody, sentences=corners)) == {"r_precision": 0}
+    nobody = np.full(60, -1)  # of no class: every other sentence competes, the same one of another picture does not
+    assert compute("r_precision", FeatureSet(corners, nobody, sentences=corners)) == {"r_precision": 1}
+    tied = corners * (1 + np.arange(60)[:, None] // 3 % 2)  # six sentences, of which two are alike: ties are misses
+    assert compute("r_precision", FeatureSet(corners, nobody, sentences=tied)) == {"r_precision": 0}
     some = np.where(np.arange(60)[:, None] % 2, np.nan, images)
     assert compute("clip_score", FeatureSet(images, LABELS, sentences=some)) == {"clip_score": pytest.approx(1)}
     one = np.where(np.arange(60)[:, None], np.nan, images)

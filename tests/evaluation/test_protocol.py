@@ -34,6 +34,18 @@ def test_what_one_alone_measured_may_be_measured_in_any_way():
         compare({"b": found["b"], "c": evaluation("galip", {}, 2, 1.0, **other)}, "frechet")
 
 
+def test_a_classifier_of_other_training_rows_is_refused_where_both_say_of_which():
+    known, other = ({"settings": {"frechet": {}, "label_accuracy": {"training": name}}} for name in ("1", "2"))
+    unknown = {"settings": {"frechet": {}, "label_accuracy": {}}}
+    with pytest.raises(ValueError, match="a and b cannot be compared: settings is .*'training': '1'.* and .*'2'"):
+        compare(
+            {"a": evaluation("galip", {}, 0, 3.0, **known), "b": evaluation("galip", {}, 1, 1.0, **other)}, "frechet"
+        )
+    for second in (known, unknown):
+        found = {"a": evaluation("galip", {}, 0, 3.0, **known), "b": evaluation("galip", {}, 1, 1.0, **second)}
+        assert compare(found, "frechet")[0].mean == 2
+
+
 def test_what_is_saved_is_read_again(tmp_path):
     for name, one in several().items():
         one.save(tmp_path / f"{name}.json")

@@ -46,8 +46,9 @@ def test_gains_are_of_each_seed_against_the_baseline_of_the_same():
     assert (galip.gan, galip.variant, galip.mean, galip.std, galip.improvement) == ("galip", "+SCL", 50.0, None, None)
     assert (baseline.variant, baseline.mean, baseline.seeds) == ("baseline", 150.0, 2)
     assert baseline.std == pytest.approx(50 * 2**0.5) and baseline.improvement is None
-    assert scl.improvement == pytest.approx((0.25 + 0.1) / 2)  # (200 - 150) / 200 and (100 - 90) / 100
-    assert scl.improvement_std == pytest.approx(0.15 / 2**0.5)
+    # 50 and 10 of a mean baseline of 150
+    assert scl.improvement == pytest.approx((50 + 10) / 2 / 150)
+    assert scl.improvement_std == pytest.approx(40 / 150 / 2**0.5)
     accuracy = compare(several(), "label_accuracy")[-1]
     assert accuracy.improvement == pytest.approx(0)  # higher is better, and both are equal
 
@@ -55,10 +56,23 @@ def test_gains_are_of_each_seed_against_the_baseline_of_the_same():
 def test_tables_name_what_is_measured_and_what_is_only_reported():
     rows = compare(several(), "frechet")
     table = comparison_markdown(rows, "frechet", reported=True)
-    assert "| SSA-GAN | +SCL | 120 ± 42.43 | 2 | +17.5% ± 10.6% | 0.5 | 16.2% |" in table
+    assert "| SSA-GAN | +SCL | 120 ± 42.43 | 2 | +20.0% ± 18.9% | 0.5 | 16.2% |" in table
     assert "reported by the paper (FID, COCO; not measured here)" in table and "| SSA-GAN | baseline | 150" in table
     assert "reported" not in comparison_markdown(rows, "frechet")
     assert comparison_csv(rows).splitlines()[1] == "galip,+SCL,50.0,,1,,,,"
+
+
+def test_a_baseline_of_nothing_counts():
+    numbers = {"baseline": (0.0, 0.0, 0.1), "+SCL": (0.05, 0.06, 0.09)}
+    found = {}
+    for variant, values in numbers.items():
+        for seed, value in enumerate(values):
+            one = evaluation("galip", {"supcon": 0.1} if variant == "+SCL" else {}, seed, 1.0)
+            found[f"{variant}-{seed}"] = dataclasses.replace(one, values={"recall": value})
+    baseline, scl = compare(found, "recall")
+    assert scl.improvement == pytest.approx(1) and scl.p == 0.5  # twice the mean
+    none = {name: dataclasses.replace(one, values={"recall": 0.0}) for name, one in found.items()}
+    assert [row.improvement for row in compare(none, "recall")] == [None, None]
 
 
 def test_gains_of_all_gans_are_tested_together():
@@ -66,8 +80,8 @@ def test_gains_of_all_gans_are_tested_together():
     alone, together = rows[-2:]
     assert (alone.gan, alone.p) == ("ssagan", 0.5)
     assert (together.gan, together.variant, together.mean, together.seeds) == ("all", "+SCL", None, 3)
-    assert together.improvement == pytest.approx((0.25 + 0.1 + 0.5) / 3) and together.p == 0.25
-    assert "| all | +SCL |  | 3 | +28.3%" in comparison_markdown(rows, "frechet")
+    assert together.improvement == pytest.approx((50 / 150 + 10 / 150 + 0.5) / 3) and together.p == 0.25
+    assert "| all | +SCL |  | 3 | +30.0%" in comparison_markdown(rows, "frechet")
 
 
 def test_errors_over_pictures_stand_beside_their_numbers():
@@ -91,6 +105,14 @@ def test_positives_of_several_labels_are_a_variant_of_their_own():
         "+SCL",
         "+SCL (jaccard)",
     ]
+    of_any = {}
+    for name, one in several().items():  # as the recipes of COCO, the baseline's, too
+        recipe = yaml.safe_load(one.subject["recipe"]) | {"positives": "any"}
+        of_any[name] = dataclasses.replace(one, subject=one.subject | {"recipe": yaml.safe_dump(recipe)})
+    rows = compare(of_any, "frechet")
+    assert [row.variant for row in rows if row.gan == "ssagan"] == ["baseline", "+SCL (any)"]
+    table = comparison_markdown(rows, "frechet", reported=True)
+    assert "| SSA-GAN | +SCL (any) | 120 ± 42.43 | 2 | +20.0% ± 18.9% | 0.5 | 16.2% |" in table
 
 
 def test_what_cannot_be_compared_is_named():

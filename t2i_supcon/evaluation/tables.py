@@ -109,13 +109,16 @@ class ComparisonRow:
     error: float | None = None
 
 
-def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[ComparisonRow]:
+def compare(
+    evaluations: Mapping[str, Evaluation], metric: str, settings: Mapping[str, str] | None = None
+) -> list[ComparisonRow]:
     """The paper's kind of table: each GAN without and with the method, and what it gained; then
     what all GANs together gained, where there are several.
 
     Args:
         evaluations: by the name to complain with.
         metric: a number of theirs, such as "frechet".
+        settings: by the same names, what else those were trained with that have rows of their own.
 
     Raises:
         ValueError: evaluations of different protocols, or without that number.
@@ -126,7 +129,10 @@ def compare(evaluations: Mapping[str, Evaluation], metric: str) -> list[Comparis
     for name, evaluation in evaluations.items():
         if metric not in evaluation.values:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(evaluation.values)}")
-        trained, seed = variant_of(evaluation), recipe_of(evaluation)["seed"]
+        (gan, variant), seed = variant_of(evaluation), recipe_of(evaluation)["seed"]
+        if settings and settings.get(name):
+            variant = f"{variant}, {settings[name]}"
+        trained = gan, variant
         cell = found.setdefault(trained, {})
         if seed in cell:
             raise ValueError(f"{name} is a second evaluation of the same GAN, guidance and seed {seed}")
@@ -239,13 +245,20 @@ def plot_comparison(rows: Sequence[ComparisonRow], metric: str, path: Path) -> N
     figure.savefig(path, dpi=150)
 
 
-def compare_files(paths: Sequence[Path], metric: str, output: Path, reported: bool = False) -> str:
+def compare_files(
+    paths: Sequence[Path],
+    metric: str,
+    output: Path,
+    reported: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> str:
     """Compares evaluations and writes the table and the plot into `output`; returns the table.
+    `settings` are of `compare`, by path.
 
     Raises:
         ValueError, OSError: see `compare` and `Evaluation.load`.
     """
-    rows = compare({str(path): Evaluation.load(path) for path in paths}, metric)
+    rows = compare({str(path): Evaluation.load(path) for path in paths}, metric, settings)
     table = comparison_markdown(rows, metric, reported)
     output.mkdir(parents=True, exist_ok=True)
     (output / "comparison.md").write_text(table + "\n", encoding="utf-8")

@@ -259,7 +259,10 @@ class Recipe(CheckedFields):
 
     def check_values(self) -> None:
         if self.init_from is not None and self.model_config:
-            raise ValueError("model_config and init_from exclude each other: what is started from brings its own sizes")
+            raise ValueError(
+                "model_config and init_from exclude each other, as what is started from brings its own sizes: set "
+                "model_config: null"
+            )
         check_sizes(self.model_config, "model_config.")
         if self.sampling != "independent" and self.batch_size % 2:
             raise ValueError(f"batch_size is {self.batch_size}; pairs need an even number of rows")
@@ -561,6 +564,8 @@ def _build(cls, values: dict, prefix: str = ""):
     for key, value in values.items():
         declared = fields[key].type
         nested = declared in (DataRecipe, EvaluationRecipe)
+        if key == "model_config" and value is None:
+            value = {}  # without what a base sets
         if (nested or declared in (dict, dict[str, float])) and not isinstance(value, dict):
             raise ValueError(f"{prefix}{key} is {shortened(value)}; it must be a mapping")
         if nested:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from tqdm.auto import tqdm
 
 from ..cards import ARCHITECTURES, Link, guidance_of
@@ -24,6 +25,11 @@ from .recipe import GANRecipe, Recipe, load_recipe, recipe_values
 from .recipe_files import find_recipe, read_with_bases, shortened
 
 logger = logging.getLogger(__name__)
+# fields that leave no trace in a trained model
+UNSEEN = (
+    *("log_every", "sample_every", "eval_every", "eval_rows", "best_metric"),
+    *("checkpoint_every", "keep_checkpoints"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Job:
         minutes: how long it takes where the suite was tried; None if unknown.
         evaluation: options of `scripts/evaluate.py` behind the training; None for phase 1.
         needs: folders of the runs of phase 1 that it waits for.
+        varied: overrides that give it a row of its own in the table.
     """
 
     folder: Path
@@ -47,6 +54,7 @@ class Job:
     minutes: float | None = None
     evaluation: tuple[str, ...] | None = None
     needs: tuple[Path, ...] = ()
+    varied: tuple[str, ...] = ()
 
     @property
     def result(self) -> Path:
@@ -168,14 +176,38 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
             folder = output / f"{cell['recipe']}{suffix.replace('/', '_').replace(' ', '')}-seed{seed}"
             if folder in gans:
                 raise ValueError(f"the cell {folder.name} stands twice in the suite")
-            own = (f"seed={seed}", f"encoders={chosen}", *overrides)
+            own = (*overrides, f"seed={seed}", f"encoders={chosen}")  # which counts of two
             minutes = suite.minutes.get(cell["recipe"])
             evaluation = (*suite.evaluation, *judging, "--seed", str(seed))
-            gans[folder] = Job(folder, cell["recipe"], own, training, minutes, evaluation, needs)
+            varied = tuple(one for one in cell.get("overrides", ()) if not one.startswith("positives="))
+            gans[folder] = Job(folder, cell["recipe"], own, training, minutes, evaluation, needs, varied)
     for folder in judges:
         if any(folder in job.needs[len(judges) :] for job in gans.values()):
             raise ValueError(f"the judge {folder.name} would guide cells, too: give it a seed of its own")
     return list(encoders.values()), list(gans.values())
+
+
+def check_recipes(jobs: Sequence[Job], recipes: Path) -> None:
+    """Refuses to count runs of other settings as those of this suite.
+
+    Raises:
+        ValueError: a run that was made, or begun, by a recipe that differs from its job's.
+    """
+    for job in jobs:
+        path = job.folder / "recipe.yaml"
+        if not path.is_file():
+            continue
+        made = yaml.safe_load(path.read_text(encoding="utf-8"))
+        wanted = recipe_values(load_recipe(job.recipe, recipes, list(job.overrides)))
+        for values in (made, wanted):
+            if values.get("encoders"):
+                values["encoders"] = Path(values["encoders"]).parts[-2:]  # wherever the folder of all runs lies
+        differing = [key for key in made if key in wanted and key not in UNSEEN and made[key] != wanted[key]]
+        if differing:
+            shown = ", ".join(f"{key} {shortened(made[key])}, here {shortened(wanted[key])}" for key in differing[:3])
+            raise ValueError(
+                f"{job.folder} is of another recipe ({shown}): choose another --output, or move that folder away"
+            )
 
 
 def repository_name(recipe: Recipe, name: str) -> str:
@@ -360,6 +392,7 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
     if at_once < 1:
         raise ValueError(f"at_once is {at_once}; at least 1 run goes on at a time")
     encoders, gans = plan(suite, output, recipes)
+    check_recipes([*encoders, *gans], recipes)
     phase1 = {job.folder: job for job in encoders}
     running: dict[Job, Future[bool]] = {}
     commands = Commands()
@@ -387,5 +420,6 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
             raise
     results = [job.result for job in gans if job.result.exists()]
     if results:
-        print(compare_files(results, suite.metric, output / "comparison"))
+        settings = {str(job.result): ", ".join(job.varied) for job in gans}
+        print(compare_files(results, suite.metric, output / "comparison", settings=settings))
     return [job for job, done in running.items() if not done.result()]

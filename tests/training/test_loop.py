@@ -28,7 +28,7 @@ from t2i_supcon.training import train
 from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from t2i_supcon.training.gan_phase import GANPhase
 from t2i_supcon.training.guidance import TERMS
-from t2i_supcon.training.loop import Window
+from t2i_supcon.training.loop import Run, Window
 from t2i_supcon.training.phase import StepResult
 from t2i_supcon.training.recipe import recipe_values
 from t2i_supcon.training.stopping import StopSignal
@@ -322,6 +322,35 @@ def test_the_best_model_is_kept_and_named(tiny_data, phase1, tmp_path, monkeypat
     saved = SSAGANForTextToImage.from_pretrained(best).generator.state_dict()
     ema = load_checkpoint(tmp_path / "run" / "checkpoints" / f"step-{step:08d}")["phase"]["modules"]["ema"]
     assert states_equal(dict(saved), dict(ema))
+
+
+def test_a_best_model_is_always_of_a_step_that_is_gone_on_from(tiny_data, phase1, tmp_path, monkeypatch):
+    """Killed behind an evaluation, far from the next checkpoint."""
+    options = {
+        "best_metric": "recall@10",
+        "eval_every": 2,
+        "sample_every": 99,
+        "checkpoint_every": 99,
+        "log_every": 1,
+        "steps": 5,
+    }
+    recipe = gan_recipe(tiny_data, phase1 / "model", **options)
+    log_terms, evaluate, values = Run._log_terms, GANPhase.evaluate, iter((0.1, 0.2, 0.4, 0.3, 0.5))
+    monkeypatch.setattr(GANPhase, "evaluate", lambda phase: evaluate(phase) | {"recall@10": next(values)})
+
+    def die_at_3(run, bar):
+        if run.step == 3:
+            raise KeyboardInterrupt
+        log_terms(run, bar)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "_log_terms", die_at_3)
+        train(recipe, tmp_path / "run")
+    assert newest(tmp_path / "run")["step"] == 2 and (tmp_path / "run" / "best").exists()
+    train(recipe, tmp_path / "run", resume=True)
+    judged = {e["step"]: e["eval/recall@10"] for e in entries(tmp_path / "run") if "eval/recall@10" in e}
+    assert judged == {0: 0.1, 2: 0.4, 4: 0.3, 5: 0.5}  # that of step 2 once more
+    assert json.loads((tmp_path / "run" / "best" / "training.json").read_text())["step"] == 5
 
 
 def test_a_network_that_took_no_part_judges_and_chooses_the_best(tiny_data, phase1, tmp_path, monkeypatch, capsys):

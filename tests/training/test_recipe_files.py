@@ -57,6 +57,10 @@ def test_null_over_a_base_means_none_in_data_and_removal_among_weights(tmp_path)
     recipe = load_recipe(str(path), RECIPES)
     assert recipe.data.label_column is None and recipe.data.name == "photos"
     assert "supcon" not in recipe.loss_weights and "dropout" not in recipe.model_config.get("text_config", {})
+    further = load_recipe("attngan-emoji", RECIPES, ["model_config=null", "init_from=runs/a/model"])
+    assert further.model_config == {} and further.init_from == "runs/a/model"
+    with pytest.raises(ValueError, match="exclude each other.*: set model_config: null"):
+        load_recipe("attngan-emoji", RECIPES, ["init_from=runs/a/model"])
     assert load_recipe("damsm-emoji", RECIPES, ["data.label_column=null"]).data.label_column is None
 
 

@@ -61,6 +61,13 @@ def test_phase_1_is_planned_once_for_all_that_build_on_it(recipes, tiny_data, tm
     assert [job.folder.name for job in gans] == ["plain-seed0", "plain-seed5", "scl-seed0", "scl-seed5"]
     assert [job.needs for job in gans] == [(tmp_path / "out" / f"enc-seed{seed}",) for seed in (0, 5, 0, 5)]
     assert gans[3].overrides == ("seed=5", f"encoders={tmp_path / 'out' / 'enc-seed5' / 'model'}")
+    (recipes / "other.yaml").write_text("base: enc\n")
+    around = [{"recipe": "scl", "overrides": ["encoders=runs/other/model", "steps=3"]}]
+    chosen = dataclasses.replace(cells(tiny_data, tmp_path), cells=around)
+    (job,) = suite.plan(chosen, tmp_path / "out", recipes)[1]
+    assert job.needs == (tmp_path / "out" / "other-seed0",)  # of the suite, as the folder that an override names is
+    planned = load_recipe(job.recipe, recipes, list(job.overrides))
+    assert planned.encoders == str(job.needs[0] / "model") and planned.steps == 3
     text = suite.describe([*encoders, *gans])
     assert "to do  scl-seed5" in text and "about 15 min" in text and "6 of 6 to run, about 0.5 h" in text
 
@@ -118,6 +125,39 @@ def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys,
     assert result.read_text() == first  # not run again
     steps = [json.loads(line)["step"] for line in (tmp_path / "out/plain-seed0/metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 2 and (tmp_path / "out" / "plain-seed0" / "evaluation" / "evaluation.json").exists()
+
+
+def test_runs_of_other_settings_are_not_those_of_the_suite(recipes, tiny_data, tmp_path):
+    chosen, out = cells(tiny_data, tmp_path), tmp_path / "out"
+    jobs = [job for jobs in suite.plan(chosen, out, recipes) for job in jobs]
+    for job in jobs:
+        job.folder.mkdir(parents=True)
+        made = recipe_values(load_recipe(job.recipe, recipes, list(job.overrides))) | {"checkpoint_every": 7}
+        made |= {"encoders": "elsewhere/enc-seed0/model"} if job.needs else {}  # the folder of all was moved
+        (job.folder / "recipe.yaml").write_text(yaml.safe_dump(made))
+    suite.check_recipes(jobs, recipes)
+    changed = dataclasses.replace(chosen, overrides=["steps=6"])
+    with pytest.raises(ValueError, match=r"plain-seed0 is of another recipe \(steps 2, here 6\): choose another --out"):
+        suite.run_suite(changed, out, recipes, SCRIPTS)
+
+
+def test_cells_with_overrides_have_rows_of_their_own(recipes, tiny_data, tmp_path, capsys):
+    varied = [{"recipe": "scl"}, {"recipe": "scl", "overrides": ["loss_weights.supcon=3"]}, {"recipe": "plain"}]
+    varied.append({"recipe": "scl", "overrides": ["positives=any"]})
+    chosen, out = dataclasses.replace(cells(tiny_data, tmp_path), cells=varied), tmp_path / "out"
+    encoders, gans = suite.plan(chosen, out, recipes)
+    for number, job in enumerate([*encoders, *gans]):
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        if job.evaluation is None:
+            job.result.mkdir()
+            continue
+        recipe = recipe_values(load_recipe(job.recipe, recipes, list(job.overrides)))
+        protocol = Protocol({"network": "x"}, "d", "1", "test", 9, 9, 8, "first", 0, None, {"frechet": {}})
+        Evaluation({"frechet": number}, {}, protocol, {"recipe": yaml.safe_dump(recipe)}).save(job.result)
+    assert not suite.run_suite(chosen, out, recipes, SCRIPTS)
+    table = capsys.readouterr().out
+    rows = [line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| SSA-GAN")]
+    assert rows == ["baseline", "+SCL", "+SCL (any)", "+SCL, loss_weights.supcon=3"]
 
 
 @pytest.mark.parametrize(
@@ -202,8 +242,8 @@ def test_the_search_for_a_setting_takes_other_seeds_than_those_reported(tmp_path
         suite.plan(suite.load_suite(name, SCRIPTS / "suites"), tmp_path, SCRIPTS / "recipes")[1]
         for name in ("emoji", "emoji-search")
     )
-    assert {job.overrides[0] for job in reported}.isdisjoint(job.overrides[0] for job in searched)
-    assert all(job.overrides[0].startswith("seed=") for job in (*reported, *searched))
+    seeds = [{one for job in jobs for one in job.overrides if one.startswith("seed=")} for jobs in (reported, searched)]
+    assert seeds[0] == {"seed=0", "seed=1", "seed=2"} and seeds[1] and seeds[0].isdisjoint(seeds[1])
 
 
 def finished(output, recipes, seeds=(0, 1), tokenizer=None):

@@ -3,8 +3,9 @@
 python scripts/run_suite.py --suite emoji --dry-run
 python scripts/run_suite.py --suite emoji --output runs/emoji --at-once 2
 
-What is done is skipped, what was stopped goes on. A cell that fails is reported and does not stop
-the others; its `suite.log` says why. Exit code 1: a cell failed.
+What is done is skipped, what was stopped goes on; runs that lie there and are of another recipe are
+refused. A cell that fails is reported and does not stop the others; its `suite.log` says why. Cells
+with overrides have rows of their own in the table. Exit code 1: a cell failed.
 """
 
 import argparse

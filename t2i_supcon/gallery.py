@@ -146,9 +146,8 @@ def short_name(source: str) -> str:
     """The last part of a folder's or repository's name; of a run's folders `model` and `best` that
     of the run, too: runs/NAME/model is NAME, runs/NAME/best is NAME/best."""
     path = Path(source)
-    if path.name == "model":
-        return path.parent.name
-    return f"{path.parent.name}/best" if path.name == "best" else path.name
+    run = path.absolute().parent.name  # `model` alone may be in the working directory
+    return run if path.name == "model" else f"{run}/best" if path.name == "best" else path.name
 
 
 def prompt_strip(images: Sequence[Image.Image], side: int) -> Image.Image:

@@ -219,8 +219,10 @@ def _label_name(label: object) -> str | None:
         return ""  # what tools write where a number is missing
     if isinstance(label, float) and label.is_integer():
         label = int(label)  # whole numbers of which some are missing are kept as floats
-    if isinstance(label, int) and label < 0 or isinstance(label, str) and re.fullmatch(r"-\d+(\.0+)?", label.strip()):
-        return ""  # unlabelled; all that a CSV holds is text
+    if isinstance(label, str) and re.fullmatch(r"-\d+(\.0+)?", label.strip()):
+        return ""  # unlabelled, too: all that a CSV holds is text
+    if isinstance(label, int) and label < 0:
+        return ""
     return str(label).strip() if isinstance(label, str | int) else None
 
 

@@ -131,13 +131,13 @@ def with_sentences(pictures: FeatureSet, network: FeatureNetwork, captions: Sequ
     `FeatureSet`."""
     read = [caption for caption in dict.fromkeys(captions) if caption and is_known(caption, network.tokenizer)]
     sentences = np.full_like(pictures.features if pictures.image_emb is None else pictures.image_emb, np.nan)
-    places = {caption: [] for caption in read}
-    for place, caption in enumerate(captions):
-        places.get(caption, []).append(place)
+    found = {}  # once each, so that pictures of one caption have the very same sentence
     for start in range(0, len(read), TEXTS_AT_ONCE):
         some = read[start : start + TEXTS_AT_ONCE]
-        for caption, sentence in zip(some, network.embed_texts(some).cpu().numpy()):
-            sentences[places[caption]] = sentence
+        found |= zip(some, network.embed_texts(some).cpu().numpy())
+    for place, caption in enumerate(captions):
+        if caption in found:
+            sentences[place] = found[caption]
     return replace(pictures, sentences=sentences)
 
 

@@ -120,8 +120,8 @@ def check_comparable(evaluations: Mapping[str, Evaluation]) -> None:
         for protocol in (ours, theirs):
             protocol["settings"] = {name: protocol["settings"][name] for name in sorted(both)}
         for one, other in zip(ours["settings"].values(), theirs["settings"].values()):
-            if not {"training"} <= one.keys() & other.keys():  # older evaluations do not say it
-                one.pop("training", None), other.pop("training", None)
+            if ("training" in one) != ("training" in other):  # which older evaluations do not say
+                (one if "training" in one else other).pop("training")
         for key in ours:
             if key in ("data", "seed"):  # data is compared by its hash; seeds are what is averaged over
                 continue

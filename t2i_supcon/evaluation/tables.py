@@ -110,7 +110,7 @@ class ComparisonRow:
 
 
 def compare(
-    evaluations: Mapping[str, Evaluation], metric: str, settings: Mapping[str, str] | None = None
+    evaluations: Mapping[str, Evaluation], metric: str, varied: Mapping[str, str] | None = None
 ) -> list[ComparisonRow]:
     """The paper's kind of table: each GAN without and with the method, and what it gained; then
     what all GANs together gained, where there are several.
@@ -118,7 +118,7 @@ def compare(
     Args:
         evaluations: by the name to complain with.
         metric: a number of theirs, such as "frechet".
-        settings: by the same names, what else those were trained with that have rows of their own.
+        varied: by the same names, what else those were trained with that have rows of their own.
 
     Raises:
         ValueError: evaluations of different protocols, or without that number.
@@ -130,8 +130,8 @@ def compare(
         if metric not in evaluation.values:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(evaluation.values)}")
         (gan, variant), seed = variant_of(evaluation), recipe_of(evaluation)["seed"]
-        if settings and settings.get(name):
-            variant = f"{variant}, {settings[name]}"
+        if varied and varied.get(name):
+            variant = f"{variant}, {varied[name]}"
         trained = gan, variant
         cell = found.setdefault(trained, {})
         if seed in cell:
@@ -250,15 +250,15 @@ def compare_files(
     metric: str,
     output: Path,
     reported: bool = False,
-    settings: Mapping[str, str] | None = None,
+    varied: Mapping[str, str] | None = None,
 ) -> str:
     """Compares evaluations and writes the table and the plot into `output`; returns the table.
-    `settings` are of `compare`, by path.
+    `varied` is that of `compare`, by path.
 
     Raises:
         ValueError, OSError: see `compare` and `Evaluation.load`.
     """
-    rows = compare({str(path): Evaluation.load(path) for path in paths}, metric, settings)
+    rows = compare({str(path): Evaluation.load(path) for path in paths}, metric, varied)
     table = comparison_markdown(rows, metric, reported)
     output.mkdir(parents=True, exist_ok=True)
     (output / "comparison.md").write_text(table + "\n", encoding="utf-8")

@@ -194,9 +194,9 @@ class Run:
                 return number
             due = self.step % self.recipe.checkpoint_every == 0 or self.step == until
             if self._review_is_due():
-                if due or self.recipe.best_metric is not None and self._comes_at(self.recipe.eval_every):
-                    self._save()  # a review may take minutes, in which the process may be killed; and a best model
-                    # has to be of a step that a resumed run passed, too
+                may_be_best = self.recipe.best_metric is not None and self._comes_at(self.recipe.eval_every)
+                if due or may_be_best:  # a resumed run has to pass the step of the best model, too
+                    self._save()  # a review may take minutes, in which the process may be killed
                 self._review(bar)
                 if number := stop.received():
                     self._save()

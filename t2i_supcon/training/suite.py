@@ -25,11 +25,8 @@ from .recipe import GANRecipe, Recipe, load_recipe, recipe_values
 from .recipe_files import find_recipe, read_with_bases, shortened
 
 logger = logging.getLogger(__name__)
-# fields that leave no trace in a trained model
-UNSEEN = (
-    *("log_every", "sample_every", "eval_every", "eval_rows", "best_metric"),
-    *("checkpoint_every", "keep_checkpoints"),
-)
+REPORTS = ("log_every", "sample_every", "eval_every", "eval_rows", "best_metric")
+UNSEEN = (*REPORTS, "checkpoint_every", "keep_checkpoints")  # fields that leave no trace in a trained model
 
 
 @dataclass(frozen=True)
@@ -144,8 +141,8 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
     """The runs of a suite: phase 1, each once for all cells that build on it, then phase 2.
 
     Raises:
-        FileNotFoundError, ValueError: a recipe that is not there or of another phase, or a cell
-            that stands twice.
+        FileNotFoundError, ValueError: a recipe that is not there or of another phase, a cell that
+            stands twice, or a run in `output` that is of another recipe.
     """
     encoders: dict[Path, Job] = {}
     gans: dict[Path, Job] = {}
@@ -184,6 +181,7 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
     for folder in judges:
         if any(folder in job.needs[len(judges) :] for job in gans.values()):
             raise ValueError(f"the judge {folder.name} would guide cells, too: give it a seed of its own")
+    check_recipes([*encoders.values(), *gans.values()], recipes)
     return list(encoders.values()), list(gans.values())
 
 
@@ -392,7 +390,6 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
     if at_once < 1:
         raise ValueError(f"at_once is {at_once}; at least 1 run goes on at a time")
     encoders, gans = plan(suite, output, recipes)
-    check_recipes([*encoders, *gans], recipes)
     phase1 = {job.folder: job for job in encoders}
     running: dict[Job, Future[bool]] = {}
     commands = Commands()
@@ -420,6 +417,6 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
             raise
     results = [job.result for job in gans if job.result.exists()]
     if results:
-        settings = {str(job.result): ", ".join(job.varied) for job in gans}
-        print(compare_files(results, suite.metric, output / "comparison", settings=settings))
+        varied = {str(job.result): ", ".join(job.varied) for job in gans}
+        print(compare_files(results, suite.metric, output / "comparison", varied=varied))
     return [job for job, done in running.items() if not done.result()]

@@ -310,7 +310,7 @@ def test_the_other_looks(browser, server, look):
     assert not wrong, wrong
 
 
-def test_models_are_named_by_ids_or_are_the_embedded_ones(tmp_path):
+def test_models_are_named_by_ids_or_are_the_embedded_ones(tmp_path, monkeypatch):
     embedded = {name: str(folder) for name, folder in EMBEDDED_MODELS.items()}
     assert model_sources("") == model_sources(" , ") == embedded
     (tmp_path / "mine").mkdir()
@@ -323,6 +323,8 @@ def test_models_are_named_by_ids_or_are_the_embedded_ones(tmp_path):
     for run in runs:
         Path(run).mkdir(parents=True)
     assert model_sources(",".join(runs)) == dict(zip(("a", "b", "b/best", "mine"), runs))
+    monkeypatch.chdir(tmp_path / "a")
+    assert model_sources("model") == {"a": "model"}
     both = [runs[3], str(tmp_path / "mine")]  # of one name
     assert model_sources(",".join(both)) == dict(zip(both, both))
 

@@ -61,8 +61,8 @@ ALLOWED = {
     },
 }
 PURE = (
-    *("torch", "numpy", "typing", "collections", "dataclasses", "functools", "json", "math", "pathlib", "zipfile"),
-    "t2i_supcon",
+    *("torch", "numpy", "typing", "collections", "contextlib", "dataclasses", "functools", "json", "math", "pathlib"),
+    *("zipfile", "zlib", "t2i_supcon"),
 )
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and path.read_text().strip())
 

@@ -1,9 +1,14 @@
 """What every metric does first: numpy arrays or tensors of any precision become checked float64."""
 
+import zipfile
+import zlib
+
 import numpy as np
 import torch
 
 Array = np.ndarray | torch.Tensor
+# what numpy raises for a file that is damaged or holds something else
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def as_float64(values: Array) -> np.ndarray:

@@ -1,12 +1,13 @@
 """What the `evaluate` modules take for a set of vectors: rows, or the path of a file that holds
 them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import UNREADABLE, Array
 from .statistics import FeatureStatistics, feature_statistics
 
 Source = Array | Sequence | str | Path
@@ -23,15 +24,22 @@ def rows_of(source: Source) -> Array:
     path = path_of(source)
     if path is None:
         return source if hasattr(source, "shape") else np.asarray(source)
-    try:
+    with _one_error(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
             return loaded["features"]
+
+
+@contextmanager
+def _one_error(path: Path) -> Iterator[None]:
+    """Turns what numpy raises for a file without vectors, or a damaged one, into one ValueError."""
+    try:
+        yield
     except FileNotFoundError:
         raise
-    except (KeyError, ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} holds no vectors: expected an .npy, or an .npz with `features`") from error
 
 
@@ -42,9 +50,10 @@ def statistics_of(source: Source | FeatureStatistics) -> FeatureStatistics:
         return source
     path = path_of(source)
     if path is not None and path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            if "mu" in file:
-                return FeatureStatistics.load(path)
+        with _one_error(path), np.load(path, allow_pickle=False) as file:
+            complete = "mu" in file
+        if complete:
+            return FeatureStatistics.load(path)
     return feature_statistics(rows_of(source))
 
 

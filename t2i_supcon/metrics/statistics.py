@@ -1,7 +1,6 @@
 """Mean and covariance of feature vectors, and the Frechet distance between them."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .arrays import Array, as_labels, as_rows, as_two_sets
+from .arrays import UNREADABLE, Array, as_labels, as_rows, as_two_sets
 
 
 class FeatureStatistics(NamedTuple):
@@ -57,7 +56,7 @@ class FeatureStatistics(NamedTuple):
                 protocol = dict(json.loads(str(file["protocol"]))) if "protocol" in file else None
         except FileNotFoundError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise ValueError(f"{path} holds no feature statistics: expected an .npz with mu and sigma") from error
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             raise ValueError(

@@ -492,7 +492,7 @@ def _normal_values(width: int, generator: torch.Generator | None, truncation: fl
     within `truncation`."""
     device = generator.device if generator is not None else "cpu"
     if truncation is None:
-        return torch.randn(width, generator=generator, device=device)
+        return torch.randn(width, generator=generator, device=device, dtype=torch.float32)
     mass = math.erf(truncation / math.sqrt(2))  # of N(0, 1) within the bound
     uniform = torch.rand(width, generator=generator, device=device, dtype=torch.float64)
     values = math.sqrt(2) * torch.erfinv((2 * uniform - 1) * mass)

@@ -185,10 +185,10 @@ class GANPhase:
             e.to(accelerator.device).eval().requires_grad_(False) for e in (text_encoder, image_encoder)
         )
         if recipe.channels_last:
-            on_cpu = (
-                accelerator.device.type == "cpu"
-            )  # which slows down on a discriminator's deep, small maps in this layout
-            for module in (generator, image_encoder, *(() if on_cpu else (discriminator,))):
+            laid_out = [generator, image_encoder]
+            if accelerator.device.type != "cpu":  # a CPU slows down on the discriminator's deep, small maps in it
+                laid_out.append(discriminator)
+            for module in laid_out:
                 module.to(memory_format=torch.channels_last)
         self.guidance = Guidance.from_recipe(recipe, image_encoder, num_classes, accelerator.device)
         g_parameters = [p for p in (*generator.parameters(), *self.guidance.parameters()) if p.requires_grad]
@@ -205,11 +205,10 @@ class GANPhase:
         if accelerator.is_main_process:
             warn_of_slow_average(recipe)
         if recipe.compile:
-            for network in (
-                self.generator,
-                self.image_encoder,
-                *(() if "d_magp" in recipe.loss_weights else (self.discriminator,)),
-            ):
+            compiled = [self.generator, self.image_encoder]
+            if "d_magp" not in recipe.loss_weights:
+                compiled.append(self.discriminator)
+            for network in compiled:
                 network.compile()
         self.fixed_noises = sample_noise(self.config, NUM_SAMPLES, seeded_generator(recipe.seed))
         self._targets: dict[str, object] = {}
@@ -644,6 +643,11 @@ class GANPhase:
                     f"the checkpoint does not fit the recipe: encoders {self.recipe.encoders!r} have another {name} "
                     "than those it was trained around; name these, or start in another folder"
                 )
+        if "guidance" in state["modules"] and not self.guidance.heads:
+            raise ValueError(
+                "the checkpoint does not fit the recipe: it trained heads of guidance terms, as label_ce has one, that "
+                "the recipe lacks; keep the term, with a weight of 0 if it is to end, or start in another folder"
+            )
         for name, module in self.networks().items():
             if name not in state["modules"]:
                 raise ValueError(f"the checkpoint does not fit the recipe: it holds no {name}")

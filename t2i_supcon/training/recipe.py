@@ -415,6 +415,8 @@ class GANRecipe(Recipe):
             raise ValueError(
                 f"batch_size is {self.batch_size}; a row's wrong caption is another row's, so phase 2 needs at least 2"
             )
+        if not set(self.loss_weights) - {"d_adv", "d_magp"}:
+            raise ValueError("loss_weights names no term of the generator, which would not train: add 'g_adv'")
         if self.pixel_draws > 1 and "pixels" not in self.loss_weights:
             raise ValueError(f"pixel_draws is {self.pixel_draws}, and loss_weights names no 'pixels' to choose by")
 

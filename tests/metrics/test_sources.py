@@ -30,6 +30,17 @@ def test_files_of_another_kind_are_refused(tmp_path):
         statistics_of(str(tmp_path / "missing.npz"))
     (tmp_path / "text.npy").write_text("no array")
     np.savez(tmp_path / "other.npz", x=REAL)
-    for name in ("text.npy", "other.npz"):
+    np.save(tmp_path / "array.npz", REAL)
+    (tmp_path / "array.npz.npy").rename(tmp_path / "array.npz")
+    np.savez(tmp_path / "whole.npz", features=REAL)
+    (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:200])
+    np.savez_compressed(tmp_path / "damaged.npz", features=REAL)
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[300:400] = bytes(100)
+    (tmp_path / "damaged.npz").write_bytes(content)
+    for name in ("text.npy", "other.npz", "half.npz", "damaged.npz"):
         with pytest.raises(ValueError, match=f"{name} holds no vectors"):
             rows_of([str(tmp_path / name)])
+    for name in ("array.npz", "half.npz"):
+        with pytest.raises(ValueError, match=f"{name} holds no vectors"):
+            statistics_of([str(tmp_path / name)])

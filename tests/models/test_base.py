@@ -30,6 +30,16 @@ def test_noise_of_the_first_images_does_not_depend_on_how_many_follow():
     assert len(noise.unique(dim=0)) == 5
 
 
+def test_a_seed_draws_the_same_noise_whatever_torch_takes_by_default():
+    config = tiny_config("ssagan")
+    single = sample_noise(config, 2, seeded_generator(3))[0]
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(sample_noise(config, 2, seeded_generator(3))[0], single)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 BAD_ARGUMENTS = {
     "truncation is -1": {"truncation": -1},
     "truncation is 0": {"truncation": 0},

@@ -87,6 +87,15 @@ def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch)
     assert not torch.equal(found["no"]["g_adv"], found["bf16"]["g_adv"])  # the rest is computed in bf16
 
 
+def test_a_checkpoint_with_trained_heads_is_refused_without_their_term(encoders):
+    state = make_phase(encoders, supcon_projection=4).state_dict()
+    bare = make_phase(encoders, loss_weights={name: w for name, w in WEIGHTS.items() if name != "supcon"})
+    before = copy.deepcopy(bare.generator.state_dict())
+    with pytest.raises(ValueError, match="does not fit the recipe: it trained heads of guidance terms"):
+        bare.load_state_dict(state)
+    assert all(torch.equal(value, before[name]) for name, value in bare.generator.state_dict().items())
+
+
 def test_each_row_takes_the_draw_whose_picture_is_nearest(encoders, batch):
     weights = WEIGHTS | {"pixels": 1}
     phase = make_phase(encoders, loss_weights=weights, pixel_draws=4)

@@ -161,6 +161,11 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ),
         ("loss_weights.d_adv=null", "loss_weights lacks 'd_adv', without which phase 'gan' trains nothing"),
         (
+            "loss_weights.g_adv=null loss_weights.pixels=null loss_weights.words=null loss_weights.sent=null "
+            "loss_weights.supcon=null pixel_draws=1",
+            "loss_weights names no term of the generator, which would not train: add 'g_adv'",
+        ),
+        (
             "best_metric=recall@5",
             "best_metric is 'recall@5', but phase 'gan' evaluates frechet_encoder, recall@1,.*did you mean 'recall@1'",
         ),

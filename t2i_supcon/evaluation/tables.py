@@ -230,18 +230,21 @@ def plot_comparison(rows: Sequence[ComparisonRow], metric: str, path: Path) -> N
     rows = [row for row in rows if row.mean is not None]
     gans = list(dict.fromkeys(row.gan for row in rows))
     variants = list(dict.fromkeys(row.variant for row in rows))
-    width = 0.8 / len(variants)
+    groups = [[row for row in rows if row.gan == gan] for gan in gans]
+    width = 0.8 / max(map(len, groups))
     figure = Figure(figsize=(1.5 + 1.6 * len(gans), 3.6), layout="constrained")
     axes = figure.subplots()
-    for i, variant in enumerate(variants):
-        chosen = [row for row in rows if row.variant == variant]
-        places = [gans.index(row.gan) + (i - (len(variants) - 1) / 2) * width for row in chosen]
-        axes.bar(
-            places, [row.mean for row in chosen], width, yerr=[row.std or 0 for row in chosen], capsize=3, label=variant
-        )
+    for colour, variant in enumerate(variants):
+        for place, group in enumerate(groups):
+            for i, row in enumerate(group):
+                if row.variant == variant:
+                    at, spread = place + (i - (len(group) - 1) / 2) * width, row.std or 0
+                    axes.bar(at, row.mean, width, yerr=spread, capsize=3, color=f"C{colour}", label=variant)
     axes.set_xticks(range(len(gans)), [gan_name(gan) for gan in gans])
     axes.set_ylabel(f"{metric} ({'higher' if higher_is_better(metric) else 'lower'} is better)")
-    axes.legend(frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    named = dict(zip(labels, handles))  # each once
+    figure.legend(named.values(), named, frameon=False, loc="outside upper center", ncols=4)
     figure.savefig(path, dpi=150)
 
 

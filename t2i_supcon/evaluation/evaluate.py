@@ -4,8 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from ..figures import labelled_grid
 from ..identity import content_hash
 from ..memory import keep_freed_memory
 from ..metrics import feature_statistics, frechet_bias
+from ..metrics.arrays import UNREADABLE
 from ..metrics.features import NETWORKS, FeatureNetwork, feature_network
 from ..models.weights import weights_hash
 from ..pipeline import load_pipeline
@@ -121,7 +120,7 @@ def _read_kept(path: Path) -> FeatureSet | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             return FeatureSet(kept["features"], kept["labels"], kept.get("logits"))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         logger.warning("%s is damaged (%s); the features are computed once more", path, error)
         return None
 

@@ -234,12 +234,10 @@ def plot_comparison(rows: Sequence[ComparisonRow], metric: str, path: Path) -> N
     width = 0.8 / max(map(len, groups))
     figure = Figure(figsize=(1.5 + 1.6 * len(gans), 3.6), layout="constrained")
     axes = figure.subplots()
-    for colour, variant in enumerate(variants):
-        for place, group in enumerate(groups):
-            for i, row in enumerate(group):
-                if row.variant == variant:
-                    at, spread = place + (i - (len(group) - 1) / 2) * width, row.std or 0
-                    axes.bar(at, row.mean, width, yerr=spread, capsize=3, color=f"C{colour}", label=variant)
+    for place, group in enumerate(groups):
+        for i, row in enumerate(group):
+            at, colour = place + (i - (len(group) - 1) / 2) * width, f"C{variants.index(row.variant)}"
+            axes.bar(at, row.mean, width, yerr=row.std or 0, capsize=3, color=colour, label=row.variant)
     axes.set_xticks(range(len(gans)), [gan_name(gan) for gan in gans])
     axes.set_ylabel(f"{metric} ({'higher' if higher_is_better(metric) else 'lower'} is better)")
     handles, labels = axes.get_legend_handles_labels()

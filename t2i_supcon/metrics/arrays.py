@@ -2,6 +2,9 @@
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +12,22 @@ import torch
 Array = np.ndarray | torch.Tensor
 # what numpy raises for a file that is damaged or holds something else
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@contextmanager
+def reading(path: str | Path, expected: str) -> Iterator[None]:
+    """Turns what numpy raises for a file that is damaged or holds something else into one error.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: `path` holds no `expected`.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        raise ValueError(f"{path} holds no {expected}") from error
 
 
 def as_float64(values: Array) -> np.ndarray:

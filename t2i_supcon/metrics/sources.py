@@ -1,16 +1,16 @@
 """What the `evaluate` modules take for a set of vectors: rows, or the path of a file that holds
 them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .arrays import UNREADABLE, Array
+from .arrays import Array, reading
 from .statistics import FeatureStatistics, feature_statistics
 
 Source = Array | Sequence | str | Path
+VECTORS = "vectors: expected an .npy, or an .npz with `features`"
 
 
 def rows_of(source: Source) -> Array:
@@ -24,23 +24,12 @@ def rows_of(source: Source) -> Array:
     path = path_of(source)
     if path is None:
         return source if hasattr(source, "shape") else np.asarray(source)
-    with _one_error(path):
+    with reading(path, VECTORS):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
             return loaded["features"]
-
-
-@contextmanager
-def _one_error(path: Path) -> Iterator[None]:
-    """Turns what numpy raises for a file without vectors, or a damaged one, into one ValueError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except UNREADABLE as error:
-        raise ValueError(f"{path} holds no vectors: expected an .npy, or an .npz with `features`") from error
 
 
 def statistics_of(source: Source | FeatureStatistics) -> FeatureStatistics:
@@ -50,9 +39,9 @@ def statistics_of(source: Source | FeatureStatistics) -> FeatureStatistics:
         return source
     path = path_of(source)
     if path is not None and path.suffix == ".npz":
-        with _one_error(path), np.load(path, allow_pickle=False) as file:
-            complete = "mu" in file
-        if complete:
+        with reading(path, VECTORS), np.load(path, allow_pickle=False) as file:
+            holds_statistics = "mu" in file
+        if holds_statistics:
             return FeatureStatistics.load(path)
     return feature_statistics(rows_of(source))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .arrays import UNREADABLE, Array, as_labels, as_rows, as_two_sets
+from .arrays import Array, as_labels, as_rows, as_two_sets, reading
 
 
 class FeatureStatistics(NamedTuple):
@@ -49,15 +49,11 @@ class FeatureStatistics(NamedTuple):
             FileNotFoundError: there is no such file.
             ValueError: it holds no statistics.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
-                count = int(file["count"]) if "count" in file else None
-                protocol = dict(json.loads(str(file["protocol"]))) if "protocol" in file else None
-        except FileNotFoundError:
-            raise
-        except UNREADABLE as error:
-            raise ValueError(f"{path} holds no feature statistics: expected an .npz with mu and sigma") from error
+        expected = "feature statistics: expected an .npz with mu and sigma"
+        with reading(path, expected), np.load(path, allow_pickle=False) as file:
+            mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
+            count = int(file["count"]) if "count" in file else None
+            protocol = dict(json.loads(str(file["protocol"]))) if "protocol" in file else None
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             raise ValueError(
                 f"{path}: mu has shape {mean.shape} and sigma {covariance.shape}; expected (D,) and (D, D)"

@@ -244,9 +244,8 @@ def test_files_are_published_in_one_commit_and_tagged(hub, kind):
     repo = hub.repos[kind, "me/new"]
     assert repo.files() == repo.files("v1") == FILES and repo.branches["main"] == repo.tags["v1"] == oid
     assert repo.private and len(commits(hub)) == 1
-    assert (
-        push_files(FILES, "me/new", kind, tag="v2", space_sdk=sdk) == oid and len(commits(hub)) == 1
-    )  # nothing new to send
+    # nothing new to send
+    assert push_files(FILES, "me/new", kind, tag="v2", space_sdk=sdk) == oid and len(commits(hub)) == 1
     assert repo.tags["v2"] == oid
 
 

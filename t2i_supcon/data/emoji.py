@@ -251,9 +251,8 @@ def _find_icons(packages: Path, emoji: list[Emoji]) -> tuple[dict[str, dict], di
     if "fluent-emoji-flat" in by_code:
         by_code.setdefault("fluent-emoji", by_code["fluent-emoji-flat"])  # the same drawings' names
 
-    trusted: list[dict[str, set[str]]] = [
-        defaultdict(set) for _ in range(4)
-    ]  # best first: CLDR names, other sets', Unicode's, short names
+    # best first: CLDR names, other sets', Unicode's, short names
+    trusted: list[dict[str, set[str]]] = [defaultdict(set) for _ in range(4)]
     for one in emoji:
         names = [
             [_slug(one.name), _slug(one.name.replace("flag: ", "flag for "))],
@@ -264,9 +263,8 @@ def _find_icons(packages: Path, emoji: list[Emoji]) -> tuple[dict[str, dict], di
         for table, icon_names in zip(trusted, names):
             for name in filter(None, icon_names):
                 table[name].add(one.code)
-    run_together: list[dict[str, set[str]]] = [
-        defaultdict(set) for _ in range(3)
-    ]  # as fxemoji writes them; its short names mislead
+    # as fxemoji writes them; its short names mislead
+    run_together: list[dict[str, set[str]]] = [defaultdict(set) for _ in range(3)]
     for table, plain in zip(run_together, trusted):
         for name, codes in plain.items():
             table[name.replace("-", "")] |= codes

@@ -75,9 +75,10 @@ def word_tokenizer(word_ids: dict[str, int], max_words: int) -> PreTrainedTokeni
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    # a typed <end> is the word "end", not padding: it is split
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, model_max_length=max_words, split_special_tokens=True
-    )  # a typed <end> is the word "end", not padding
+    )
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

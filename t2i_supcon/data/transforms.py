@@ -170,9 +170,8 @@ def _resize_and_crop(image: Image.Image, width: int, height: int, left: int, top
 def scale_pixels(pixels: Tensor) -> Tensor:
     """Turns uint8 pixels (..., S, S, 3) into (..., 3, S, S) floats in [-1, 1]; the memory stays in
     the order of the pixels, channels last."""
-    return (
-        pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
-    )  # three quick passes; one over integers takes longer
+    # three quick passes; one over integers takes longer
+    return pixels.movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

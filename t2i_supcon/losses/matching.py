@@ -70,16 +70,14 @@ def word_relevance(
     real = attention_mask.bool()
     words, lengths = word_embs[real], real.sum(dim=1).tolist()  # (W, D)
     scores = words.expand(len(regions), -1, -1) @ regions  # (M, W, R)
-    attention = torch.cat(
-        [caption.softmax(dim=1) for caption in scores.split(lengths, dim=1)], dim=1
-    )  # over the words of a caption, eq. 8
+    # over the words of a caption, eq. 8
+    attention = torch.cat([caption.softmax(dim=1) for caption in scores.split(lengths, dim=1)], dim=1)
     attention = (gamma1 * attention).softmax(dim=2)  # over the regions of an image, eq. 9
     context = attention @ regions.mT  # (M, W, D)
     dot = (context * words).sum(dim=2)
     cosine = dot / (context.norm(dim=2) * words.norm(dim=1)).clamp(min=1e-8)  # (M, W)
-    return torch.stack(
-        [caption.logsumexp(dim=1) for caption in (gamma2 * cosine).split(lengths, dim=1)], dim=1
-    )  # eq. 10
+    # eq. 10
+    return torch.stack([caption.logsumexp(dim=1) for caption in (gamma2 * cosine).split(lengths, dim=1)], dim=1)
 
 
 @full_precision

@@ -183,9 +183,8 @@ class CLIPImageEncoder(GANPreTrainedModel):
         if self.config.rescale_twice:
             x = (x + 1) * 0.5
         output = self.vision((x - self.pixel_mean) / self.pixel_std, output_hidden_states=True)
-        states = torch.stack(
-            [output.hidden_states[layer + 1][:, 1:] for layer in self.config.feature_layers], dim=1
-        )  # (B, n, g*g, W)
+        # (B, n, g*g, W)
+        states = torch.stack([output.hidden_states[layer + 1][:, 1:] for layer in self.config.feature_layers], dim=1)
         return ImageEmbeddings(
             image_emb=self.projection(output.pooler_output), local_feats=states.mT.unflatten(-1, (grid, grid))
         )
@@ -201,9 +200,8 @@ class CLIPPairModel(GANPreTrainedModel):
         super().__init__(config)
         self.text_encoder = CLIPTextEncoder(config.text_config)
         self.image_encoder = CLIPImageEncoder(config.image_config)
-        self.logit_scale = nn.Parameter(
-            torch.tensor(config.logit_scale_init)
-        )  # the loss multiplies cosines with its exponential
+        # the loss multiplies cosines with its exponential
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

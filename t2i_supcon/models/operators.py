@@ -161,9 +161,8 @@ class _WideConv2d(torch.autograd.Function):
             by_x = conv2d_input(x.shape, weight, grad, stride, padding)
         if ctx.needs_input_grad[1]:
             patches = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)  # (B, C * k * k, h' * w')
-            by_weight = grad.transpose(0, 1).flatten(1) @ patches.transpose(1, 2).flatten(
-                0, 1
-            )  # (C', C * k * k), summed over all places
+            # (C', C * k * k), summed over all places
+            by_weight = grad.transpose(0, 1).flatten(1) @ patches.transpose(1, 2).flatten(0, 1)
             by_weight = by_weight.view_as(weight)
         return by_x, by_weight, None, None
 

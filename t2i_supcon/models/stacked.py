@@ -99,9 +99,8 @@ class StackedModel(GANPreTrainedModel):
         elif isinstance(module, ParametrizationList):
             init.orthogonal_(module.original)
             _start_spectral_norm(module)
-        elif hasattr(
-            module, "_u"
-        ):  # spectral normalisation; visited without its weight where a file lacks the vectors only
+        elif hasattr(module, "_u"):
+            # spectral normalisation; visited without its weight where a file lacks the vectors only
             _start_spectral_norm(
                 next(m for m in self.modules() if isinstance(m, ParametrizationList) and m[0] is module)
             )
@@ -130,9 +129,8 @@ def up_block(in_channels: int, out_channels: int) -> nn.Sequential:
         nn.BatchNorm2d(2 * out_channels),
         ChannelGLU(),
     )
-    return nn.Sequential(
-        OrderedDict(zip("123", layers))
-    )  # counted as the authors do, whose upsampling is a layer of its own
+    # counted as the authors do, whose upsampling is a layer of its own
+    return nn.Sequential(OrderedDict(zip("123", layers)))
 
 
 def image_head(channels: int) -> nn.Sequential:
@@ -214,9 +212,8 @@ def attend_to_words(queries: Tensor, keys: Tensor, values: Tensor, attention_mas
     size = queries.shape[2:]
     scores = keys.transpose(1, 2) @ queries.flatten(2)  # (B, T, s*s)
     attention = masked_softmax(scores, attention_mask)
-    read = (
-        attention.mT @ values.mT
-    )  # (B, s*s, C), which is channels_last: the layout of a feature map it is joined with is not lost then
+    # (B, s*s, C), which is channels_last: a feature map it is joined with keeps its layout
+    read = attention.mT @ values.mT
     return read.mT.unflatten(2, size), attention.unflatten(2, size)
 
 
@@ -236,9 +233,8 @@ class StackedGenerator(StackedModel):
         )
         self.first_stage = FirstStage(config)
         self.stages = nn.ModuleList(self.stage_class(config) for _ in range(config.num_stages - 1))
-        self.heads = nn.ModuleList(
-            image_head(config.generator_channels) for _ in config.image_sizes
-        )  # of the last stages
+        # of the last stages
+        self.heads = nn.ModuleList(image_head(config.generator_channels) for _ in config.image_sizes)
         self.post_init()
 
     def forward(

@@ -36,9 +36,9 @@ def save_checkpoint(folder: Path, step: int, state: dict, keep: int) -> Path:
     remove_partial_files(folder)
     final = folder / f"{PREFIX}{step:08d}"
     with writing(final):
-        if (
-            final.exists()
-        ):  # the step's state before its evaluation; a file, unlike a folder, takes another's place in one go
+        if final.exists():
+            # the step's state before its evaluation; a file, unlike a folder, takes another's place
+            # in one go
             partial = final / f".partial-{FILE}"
             try:
                 _write(partial, state)

@@ -154,8 +154,7 @@ def prepare_network(module: nn.Module, accelerator: Accelerator, sync_batch_norm
         )
     if num_processes() > 1 and sync_batch_norm:
         synchronise_batch_norm(module)
-    module = accelerator.prepare_model(
-        module, evaluation_mode=True
-    )  # all but DistributedDataParallel: see `average_gradients`
+    # all but DistributedDataParallel: see `average_gradients`
+    module = accelerator.prepare_model(module, evaluation_mode=True)
     broadcast_state(module)
     return module

@@ -60,9 +60,8 @@ class RunLog:
     def _cut(self, step: int, reviewed: bool) -> None:
         if not self.path.exists():
             return
-        lines = [
-            line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-        ]  # a full disk may cut one
+        written = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = [line for line in written if line.endswith("\n")]  # a full disk may cut one
         try:
             entries = [(json.loads(line), line) for line in lines]
             if not all(isinstance(entry, dict) and "step" in entry for entry, _ in entries):
@@ -80,9 +79,8 @@ class RunLog:
 
     def _start_trackers(self, recipe: Recipe, step: int) -> None:
         for name in self._accelerator.log_with:
-            if (
-                name == LoggerType.TENSORBOARD
-            ):  # its table of hyper-parameters would be a run of its own; recipe.yaml lies beside it
+            # its table of hyper-parameters would be a run of its own; recipe.yaml lies beside it
+            if name == LoggerType.TENSORBOARD:
                 self._accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
             else:
                 values = {
@@ -96,9 +94,8 @@ class RunLog:
         with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for tracker in self._accelerator.trackers:
-            names = {
-                name: name.replace("@", "_at_") if tracker.name == "mlflow" else name for name in values
-            }  # MLflow takes no "@"
+            # MLflow takes no "@"
+            names = {name: name.replace("@", "_at_") if tracker.name == "mlflow" else name for name in values}
             with self._tracking(tracker):
                 tracker.log({names[name]: value for name, value in values.items()}, step=step)
 

@@ -167,9 +167,8 @@ class Run:
             if self.log is not None:
                 self.log.close()
         self.accelerator.wait_for_everyone()
-        atexit.register(
-            self.accelerator.state.destroy_process_group
-        )  # not after an error, when the others may wait for this process
+        # not after an error, when the others may wait for this process
+        atexit.register(self.accelerator.state.destroy_process_group)
         if number:
             raise SystemExit(128 + number)
 

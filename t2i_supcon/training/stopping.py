@@ -23,9 +23,8 @@ class StopSignal:
         self._number = 0
 
     def __enter__(self) -> "StopSignal":
-        in_main_thread = (
-            threading.current_thread() is threading.main_thread()
-        )  # Python gives signals to no other thread
+        # Python gives signals to no other thread
+        in_main_thread = threading.current_thread() is threading.main_thread()
         self._before = {
             number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT) if in_main_thread
         }

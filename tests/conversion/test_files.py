@@ -20,15 +20,8 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 from t2i_supcon.conversion import convert_files, load_original, read_state_dict, read_vocabulary
 from t2i_supcon.models import GANS, CLIPPairModel, DAMSMModel
 
-WORDS = [
-    "<end>",
-    *(f"word{i}" for i in range(1, 25)),
-    "bird",
-    "red",
-    "a",
-    "with",
-    "wings",
-]  # as many as the recorded text encoders know
+# as many as the recorded text encoders know
+WORDS = ["<end>", *(f"word{i}" for i in range(1, 25)), "bird", "red", "a", "with", "wings"]
 CLIP = {"image_config": {"num_attention_heads": 4}, "text_config": {"num_attention_heads": 2}}
 
 
@@ -159,9 +152,8 @@ def test_galip_training_state_with_a_half_precision_tower(prefix, tmp_path):
     model = {name: published(state, prefix, drop_counts=False) for name, state in networks.items()}
     optimizers = {"optimizer_G": torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).state_dict()}
     state = write(tmp_path / "files", "state_epoch_001.pth", {"model": model, "optimizers": optimizers, "epoch": 1})
-    conftest.build_tokenizer([f"w{i}" for i in range(59)], max_words=4).save_pretrained(
-        tmp_path / "tokenizer"
-    )  # 60 ids with the padding
+    # 60 ids with the padding
+    conftest.build_tokenizer([f"w{i}" for i in range(59)], max_words=4).save_pretrained(tmp_path / "tokenizer")
     files = {
         "generator": state,
         "discriminator": state,

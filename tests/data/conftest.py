@@ -145,9 +145,8 @@ N = 60
 @pytest.fixture
 def folder(tmp_path):
     """Rows of four labels."""
-    return write_dataset(
-        tmp_path / "d", [i * 4 // N for i in range(N)], row_group=7
-    )  # sorted by label, nine row groups
+    # sorted by label, nine row groups
+    return write_dataset(tmp_path / "d", [i * 4 // N for i in range(N)], row_group=7)
 
 
 def streamed(folder, process=0, processes=1, seed=0):

@@ -8,10 +8,8 @@ from t2i_supcon.data import BrokenRowError, Collator, TrainingRows, load_rows
 def test_collate_pads_and_marks_real_words(tiny_data, tokenizer):
     samples = TrainingRows(load_rows(str(tiny_data), "train"), tokenizer, (8, 16), 0)
     batch = Collator(2)([samples[n, n] for n in range(4)])
-    assert [tuple(scale.shape) for scale in batch.images] == [
-        (4, 8, 8, 3),
-        (4, 16, 16, 3),
-    ]  # pixels, until the batch goes to its device
+    # pixels, until the batch goes to its device
+    assert [tuple(scale.shape) for scale in batch.images] == [(4, 8, 8, 3), (4, 16, 16, 3)]
     batch = batch.to("cpu")
     assert [tuple(scale.shape) for scale in batch.images] == [(4, 3, 8, 8), (4, 3, 16, 16)]
     for row, caption in enumerate(batch.captions):

@@ -171,9 +171,8 @@ def test_nulls_and_unnamed_labels_in_the_schemas_own_columns(tmp_path):
         check_captions(rows)
     path = write_dataset(tmp_path / "d", [[0], [-1], [0, 5]]) / "train-00000-of-00001.parquet"
     features = datasets.Features({**row_features(["a", "b"])})
-    pq.write_table(
-        pq.read_table(path).replace_schema_metadata(features.arrow_schema.metadata), path
-    )  # ids up to 5, names of two
+    # ids up to 5, names of two
+    pq.write_table(pq.read_table(path).replace_schema_metadata(features.arrow_schema.metadata), path)
     with pytest.raises(ValueError, match="row 2: the label 5 is none of the 2 that the data names"):
         load_rows(str(tmp_path / "d"), "train")
     assert list(load_rows(str(tmp_path / "d"), "train[:2]")["labels"]) == [[0], []]

@@ -130,9 +130,8 @@ def test_captions_name_the_thing_its_keywords_vendor_and_colours(packages, tmp_p
         and len(star) == 8
     )
     assert found["twemoji_2b50"]["captions"][3] == "a gold star"
-    assert (
-        found["noto_1f7e6"]["captions"][3] == "a wide blue square"
-    )  # the name says the colour, the measured one stays away
+    # the name says the colour, the measured one stays away
+    assert found["noto_1f7e6"]["captions"][3] == "a wide blue square"
     assert found["noto_1f468"]["captions"][6] == "man running, colored black, google noto style"
     assert found["noto_1f468"]["captions"][3] == "a tall black man running"
 

@@ -193,10 +193,8 @@ def test_whole_numbers_are_labels_however_they_are_written(tmp_path):
     }
     shutil.rmtree(tmp_path / "own")
     table = "file_name,text,label\n" + "".join(f"{i}.png,photo,{['007', chr(178)][i % 2]}\n" for i in range(10))
-    assert prepare_folder(tmp_path, table, table="t.csv")[0].features["label"].names == [
-        "007",
-        chr(178),
-    ]  # a digit that is no number
+    # a digit that is no number
+    assert prepare_folder(tmp_path, table, table="t.csv")[0].features["label"].names == ["007", chr(178)]
 
 
 @pytest.mark.parametrize("none", ["-1", " -1.0", ""])

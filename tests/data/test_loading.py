@@ -170,9 +170,8 @@ def test_rows_for_evaluation_are_spread_and_of_a_stream_the_first(tmp_path, toke
     images[4] = b"broken"
     folder = str(write_dataset(tmp_path / "d", [0] * 9, images=images, row_group=2))
     files = shard_files(folder, "train")
-    with pytest.raises(
-        BrokenRowError, match="row 4: train-4: the image"
-    ):  # counted in the file, not among the rows chosen
+    # counted in the file, not among the rows chosen
+    with pytest.raises(BrokenRowError, match="row 4: train-4: the image"):
         list(EvaluationRows(load_rows(folder, "train"), tokenizer, 8, 3, files).batches(3))
     monkeypatch.setattr(loading, "ROWS_OF_A_STREAM", 3)
     stream = load_rows(folder, "train", streaming=True)

@@ -53,9 +53,8 @@ def test_a_row_waits_for_the_next_of_its_label_and_few_wait(labels, seed):
     for epoch in range(4):
         for row, own in enumerate(labels):
             pair = room.add(Item(row, tuple(own), row))
-            assert (
-                len(room.waiting) <= len({label for own in labels for label in own}) + 1
-            )  # bounded by labels, not by rows
+            # bounded by labels, not by rows
+            assert len(room.waiting) <= len({label for own in labels for label in own}) + 1
             if pair:
                 pairs.append(pair)
                 used.update(item.row for item in pair)
@@ -119,9 +118,8 @@ def test_batches_hold_pairs_and_every_row_comes_equally_often(labels, seed, batc
         for key, _, _, copies in state["room"]["waiting"].values():
             waiting[key] += copies
         for row in range(len(labels)):
-            if pairable[
-                row
-            ]:  # handed out or waiting once for each epoch that has passed, and perhaps for the one under way
+            if pairable[row]:
+                # handed out or waiting once for each past epoch, and perhaps for this one
                 assert seen[row] + waiting[row] in (epoch, epoch + 1)
             else:
                 assert seen[row] == 0
@@ -156,9 +154,8 @@ def test_rows_with_several_labels_prefer_rare_ones():
         if pair and row > 400:
             pairs += 1
             common += (set(pair[0].label_ids) & set(pair[1].label_ids)) == {0}
-    assert (
-        0.02 < common / pairs < 0.11
-    )  # 1/11 of the rows draw the frequent label, and some of these meet their rare one by chance
+    # 1/11 of the rows draw the frequent label, and some of these meet their rare one by chance
+    assert 0.02 < common / pairs < 0.11
 
 
 @settings(max_examples=40)

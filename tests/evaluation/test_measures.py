@@ -34,9 +34,8 @@ def test_the_same_points_are_as_good_as_real_and_far_ones_are_not():
     assert compute("precision_recall", far) == {"precision": 0, "recall": 0}
     assert compute("density_coverage", same)["coverage"] == 1
     assert compute("density_coverage", far) == {"density": 0, "coverage": 0}
-    assert (
-        compute("kid", same)["kid"] < 0 < compute("kid", far)["kid"]
-    )  # unbiased: the same points are nearer than chance
+    # unbiased: the same points are nearer than chance
+    assert compute("kid", same)["kid"] < 0 < compute("kid", far)["kid"]
 
 
 def test_the_inception_score_counts_classes_that_are_told_apart():

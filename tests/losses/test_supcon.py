@@ -35,9 +35,8 @@ def test_equals_the_original(layout, temperature, base):
     golden = Golden("supcon")
     features = golden.inputs["features"].requires_grad_()  # (N, V, D)
     labels = golden.inputs[f"labels_{layout}"]
-    loss = supcon_loss(
-        features.transpose(0, 1).flatten(0, 1), positive_mask(labels.repeat(2)), temperature
-    )  # view-major
+    # view-major
+    loss = supcon_loss(features.transpose(0, 1).flatten(0, 1), positive_mask(labels.repeat(2)), temperature)
     name = f"all.t{temperature}_bt{base}.{layout}"
     scale = temperature / base  # the authors multiply by this; the paper's equation does not
     assert_close(scale * loss, golden.outputs[f"{name}.loss"], rtol=1e-4, atol=0)

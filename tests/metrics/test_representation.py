@@ -18,9 +18,8 @@ def on_circle(*degrees):
 
 def test_alignment_of_known_angles():
     points = on_circle(0.0, 90.0, 180.0, 10.0)
-    assert_close(
-        alignment(points, positive_mask(torch.tensor([0, 0, 1, 2]))), torch.tensor(2.0)
-    )  # a right angle: squared distance 2
+    # a right angle: squared distance 2
+    assert_close(alignment(points, positive_mask(torch.tensor([0, 0, 1, 2]))), torch.tensor(2.0))
     assert_close(alignment(points, positive_mask(torch.tensor([0, 1, 0, 2]))), torch.tensor(4.0))  # opposite
     weighted = torch.tensor([[9.0, 1, 3, 0], [0] * 4, [0] * 4, [0] * 4])  # the diagonal does not count
     assert_close(alignment(points, weighted), torch.tensor((1 * 2 + 3 * 4) / 4.0))
@@ -29,9 +28,8 @@ def test_alignment_of_known_angles():
 
 def test_uniformity_of_known_angles():
     assert_close(uniformity(on_circle(30.0, 30.0, 30.0)), torch.tensor(0.0))
-    expected = math.log(
-        (2 * math.exp(-2 * 2) + 4 * math.exp(-2 * (2 - math.sqrt(2)))) / 6
-    )  # 0, 45 and 90 degrees, each pair twice
+    # 0, 45 and 90 degrees, each pair twice
+    expected = math.log((2 * math.exp(-2 * 2) + 4 * math.exp(-2 * (2 - math.sqrt(2)))) / 6)
     assert_close(uniformity(on_circle(0.0, 45.0, 90.0)), torch.tensor(expected), rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="there are 1 rows"):
         uniformity(on_circle(0.0))

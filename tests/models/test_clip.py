@@ -26,9 +26,8 @@ def test_text_tower_equals_the_original():
     model = load_original("galip", "clip", golden.weights, **HEADS).text_encoder
     ids = golden.inputs["tokens"]
     out = model(ids)
-    real = (
-        torch.arange(ids.shape[1])[None] <= ids.argmax(dim=1)[:, None]
-    )  # OpenAI's rule: the end of text has the highest id
+    # OpenAI's rule: the end of text has the highest id
+    real = torch.arange(ids.shape[1])[None] <= ids.argmax(dim=1)[:, None]
     assert (out.attention_mask == real).all()
     assert_close(out.sent_emb, golden.outputs["sent_emb"], atol=1e-5, rtol=1e-4)
     assert_close(out.word_embs[real], golden.outputs["word_embs"][real], atol=1e-5, rtol=1e-4)

@@ -265,9 +265,8 @@ def test_word_vectors_can_be_read_and_replaced(gan_name):
 def test_attentions_and_masks_come_when_asked_for(gan_name):
     _, config, model = build(gan_name)
     plain = model.generate(IDS, MASK, 2, generator=torch.Generator().manual_seed(0))
-    assert (
-        plain.attentions is None and plain.masks is None and not {"attentions", "masks"} & set(plain)
-    )  # nor does the output hold them as items
+    # nor does the output hold them as items
+    assert plain.attentions is None and plain.masks is None and not {"attentions", "masks"} & set(plain)
     if MAPS[gan_name] is None:
         with pytest.raises(
             ValueError,

@@ -29,9 +29,8 @@ def test_published_sizes_have_the_published_parameter_counts():
         5_155_810,
         18_264_546,
     ]
-    assert (
-        sum(t.numel() for t in discriminator.scales[2].state_dict().values()) == 18_301_938
-    )  # with the vectors of spectral normalisation
+    # with the vectors of spectral normalisation
+    assert sum(t.numel() for t in discriminator.scales[2].state_dict().values()) == 18_301_938
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
@@ -40,9 +39,8 @@ def test_discriminator_loss_equals_the_original_given_its_spectral_norm(size):
     model = load_original("dmgan", f"discriminator{size}", golden.weights)
     use_authors_spectral_norm(model, golden.weights)
     small, sentence = golden.inputs["real_lo"].requires_grad_(), golden.inputs["cond"].requires_grad_()
-    real = model.narrow(
-        model.down(golden.image("real_lo", size // 64))
-    )  # in the recorded order, which its iterations depend on
+    # in the recorded order, which its iterations depend on
+    real = model.narrow(model.down(golden.image("real_lo", size // 64)))
     fake = model.narrow(model.down(golden.image("fake_lo", size // 64)))
     cond = model.score(real, sentence), model.score(fake, sentence), model.score(real[:-1], sentence[1:])
     loss = bce_discriminator_loss(*cond, model.uncond_head(real).flatten(), model.uncond_head(fake).flatten())
@@ -95,6 +93,5 @@ def test_vectors_a_file_lacks_are_computed_from_its_weights(tmp_path):
     loaded = DMGANDiscriminator.from_pretrained(tmp_path)
     conv = loaded.scales[1].down[1][0]
     assert_close(conv.parametrizations.weight.original, model.scales[1].down[1][0].parametrizations.weight.original)
-    assert torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2).item() == pytest.approx(
-        1.0, rel=0.05
-    )  # unnormalised: about 11
+    # unnormalised: about 11
+    assert torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2).item() == pytest.approx(1.0, rel=0.05)

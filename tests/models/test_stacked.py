@@ -80,9 +80,8 @@ def test_first_discriminator_forward_equals_the_original(arch, size):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_generator_loss_through_the_discriminator_equals_the_original(arch, size):
     golden = Golden(f"{arch}_discriminator{size}")
-    model = load_original(arch, f"discriminator{size}", golden.weights).train(
-        arch == "attngan"
-    )  # DM-GAN's norm iterates in training, and here the first forward counts
+    # DM-GAN's norm iterates in training, and here the first forward counts
+    model = load_original(arch, f"discriminator{size}", golden.weights).train(arch == "attngan")
     small, sentence = golden.inputs["fake_lo"].requires_grad_(), golden.inputs["cond"].requires_grad_()
     out = model(golden.image("fake_lo", size // 64), sentence)
     assert_close(bce_generator_loss(out.cond[0]), golden.outputs["errG.cond"], rtol=1e-4, atol=0)

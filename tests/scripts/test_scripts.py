@@ -160,9 +160,8 @@ def test_attention_is_saved_beside_the_grid(name, tokenizer, tmp_path):
         str(tmp_path / file) for file in ("grid.png", "grid-attention-1.png", "grid-attention-2.png")
     ]
     _, *figures = (np.array(Image.open(file)) for file in result.stdout.split())
-    panels = {"attngan": (4, 3), "ssagan": (4, 4)}[
-        name
-    ]  # the image and its known words, or its masks of 4, 8 and 16 px
+    # the image and its known words, or its masks of 4, 8 and 16 px
+    panels = {"attngan": (4, 3), "ssagan": (4, 4)}[name]
     for i, (figure, n) in enumerate(zip(figures, panels), start=1):
         assert figure.shape[1] == n * (192 + MARGIN) + MARGIN
         first = Image.open(tmp_path / f"grid-{i}-1.png")

@@ -74,13 +74,8 @@ def test_numbers_stand_side_by_side_as_table_and_bars(sources):
         ["frechet.bias", "1.5", "1.5", "–"],
         ["label_accuracy ↑", "0.25", "–", "0.5"],
     ]
-    assert page.widths == [
-        0.8,
-        1.0,
-        0.2,
-        0.5,
-        1.0,
-    ]  # Fréchet of both and of real pictures, then accuracy of those known
+    # Fréchet of both and of real pictures, then accuracy of those known
+    assert page.widths == [0.8, 1.0, 0.2, 0.5, 1.0]
 
 
 def test_numbers_of_other_protocols_are_not_compared(sources):

@@ -69,9 +69,8 @@ def own_rows(num_views: int) -> list[int]:
 def make_batch(sizes: tuple[int, ...], num_views: int, seed: int = 1, multi_hot: bool = False) -> Batch:
     """This process's part of a batch; its captions are cut to the longest of their own."""
     source = torch.Generator().manual_seed(seed)
-    lengths = torch.tensor(
-        [2, 3, 5, 4, 3, 1, 5, 2]
-    )  # the longest of process 0 of 2 has 3 words, in either number of views
+    # the longest of process 0 of 2 has 3 words, in either number of views
+    lengths = torch.tensor([2, 3, 5, 4, 3, 1, 5, 2])
     lengths = lengths if num_views == 2 else lengths.sort().values
     mask = (torch.arange(5)[None] < lengths[:, None]).long()
     ids = torch.randint(1, 14, (ROWS, 5), generator=source) * mask
@@ -132,10 +131,8 @@ def gan_phase(case: str) -> SharedNoise:
     if in_double(case):
         for network in (*networks, encoders):
             network.double()
-    rates = {
-        "generator_learning_rate": 1e-6,
-        "discriminator_learning_rate": 1e-6,
-    }  # Adam's first step is a sign: keep rounding out of the next player
+    # Adam's first step is a sign: keep rounding out of the next player
+    rates = {"generator_learning_rate": 1e-6, "discriminator_learning_rate": 1e-6}
     recipe = parse_recipe({"phase": "gan", "model": name, "encoders": "given", "batch_size": ROWS, **rates, **values})
     accelerator = Accelerator(gradient_accumulation_steps=2 if case.endswith("accumulated") else 1)
     assert config.text_config.to_dict() == type(config.text_config)(**tiny_text(name)).to_dict()
@@ -150,9 +147,8 @@ def run_gan(case: str) -> dict[str, torch.Tensor]:
     ]
     if in_double(case):
         batches = [replace(batch, images=tuple(image.double() for image in batch.images)) for batch in batches]
-    values = {
-        name: value.float() for name, value in phase.train_step(*batches).by_log_name().items()
-    }  # as several processes exchange them
+    # as several processes exchange them
+    values = {name: value.float() for name, value in phase.train_step(*batches).by_log_name().items()}
     for name, network in phase.networks().items():
         values |= results_of(network, name)
     return values
@@ -170,9 +166,8 @@ def run_encoders(case: str) -> dict[str, torch.Tensor]:
     }
     phase = EncoderPhase(parse_recipe(values | ENCODER_CASES[case]), Accelerator(), model.double())
     batch = make_batch((16,), 2, multi_hot=case.endswith("jaccard"))
-    batch = replace(
-        batch, images=(batch.images[0].double(),)
-    )  # an untrained Inception on so few pixels turns rounding of 1e-7 into 1e-1
+    # an untrained Inception on so few pixels turns rounding of 1e-7 into 1e-1
+    batch = replace(batch, images=(batch.images[0].double(),))
     values = {name: value.float() for name, value in phase.train_step(batch).by_log_name().items()}
     return values | results_of(phase.towers, "model")
 

@@ -135,9 +135,8 @@ def test_the_discriminator_reads_images_in_its_own_layout(encoders, batch):
     phase.train_step(
         dataclasses.replace(batch, images=tuple(x.contiguous(memory_format=torch.channels_last) for x in batch.images))
     )
-    assert len(calls) == 3 and all(
-        x.is_contiguous() and y.is_contiguous() for x, y in calls
-    )  # real, generated, and these for the generator
+    # real, generated, and these for the generator
+    assert len(calls) == 3 and all(x.is_contiguous() and y.is_contiguous() for x, y in calls)
 
 
 def test_the_lazy_penalty_is_weighted_up(encoders, batch):
@@ -235,9 +234,8 @@ def test_galip_is_built_around_clip_trained_and_saved_whole(clip_folder, batch, 
     passes = []
     phase.image_encoder.register_forward_hook(lambda *_: passes.append(1))
     assert phase.train_step(batch).terms.keys() == recipe.loss_weights.keys()
-    assert len(passes) == (
-        3 if augmentation else 2
-    )  # real images, fakes, and fakes once more where the discriminator saw them augmented
+    # real images, fakes, and fakes once more where the discriminator saw them augmented
+    assert len(passes) == (3 if augmentation else 2)
     for module, old in zip((phase.generator, phase.discriminator), before):
         assert any(not torch.equal(value, old[key]) for key, value in module.state_dict().items())
     source = CLIPPairModel.from_pretrained(clip_folder).image_encoder.vision.state_dict()

@@ -243,9 +243,8 @@ def test_compiled_networks_take_the_same_step(encoders, monkeypatch):
         assert eager.keys() == fast.keys()
         for name, value in eager.items():
             assert_close(fast[name], value, rtol=1e-3, atol=1e-4)
-    assert (
-        gan_phase(encoders, compile=True).discriminator._compiled_call_impl is None
-    )  # its penalty needs a second derivative
+    # its penalty needs a second derivative
+    assert gan_phase(encoders, compile=True).discriminator._compiled_call_impl is None
 
 
 def test_the_scale_of_fp16_gradients_and_skipped_updates_are_logged():

@@ -88,9 +88,8 @@ def test_a_baseline_differs_in_method_only(name):
     assert "supcon" in full["loss_weights"] and full["sampling"] == "pairs"
     assert full["loss_weights"].pop("supcon") > 0
     if "encoders" in full:
-        frozen_clip = full["model"] == "galip" and not name.endswith(
-            "emoji"
-        )  # the authors trained around OpenAI's CLIP as it is
+        # the authors trained around OpenAI's CLIP as it is
+        frozen_clip = full["model"] == "galip" and not name.endswith("emoji")
         ours = full.pop("encoders").replace("/model", "-baseline/model")
         assert baseline.pop("encoders") == ("openai/clip-vit-base-patch32" if frozen_clip else ours)
     assert baseline == full | {"sampling": "independent"}

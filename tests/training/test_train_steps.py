@@ -104,9 +104,8 @@ def test_two_steps_of_ssagan_equal_the_original():
     first = {name: float(term) for name, term in phase.train_step(batch).terms.items()}
     expected = {key.removeprefix("step0."): value for key, value in golden.outputs.items() if key.startswith("step0.")}
     assert first["d_adv"] == pytest.approx(float(expected["errD"]), rel=1e-4)
-    assert first["d_magp"] == pytest.approx(
-        float(expected["d_loss"]), rel=1e-3
-    )  # of the discriminator after its first Adam step
+    # of the discriminator after its first Adam step
+    assert first["d_magp"] == pytest.approx(float(expected["d_loss"]), rel=1e-3)
     assert first["g_adv"] == pytest.approx(float(expected["errG"]), rel=1e-3)
     assert 0.05 * (first["words"] + first["sent"]) == pytest.approx(float(expected["DAMSM"]), rel=1e-4)
     grads = stats(p.grad for p in original_order(generator, golden, "G/", "generator", is_parameter))

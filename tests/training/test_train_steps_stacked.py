@@ -79,18 +79,16 @@ def check_step(terms, golden, step, tolerance):
     total = terms["g_adv"] + terms["g_kl"] + 5 * (terms["words"] + terms["sent"])
     assert_close(terms["d_adv"], expected["errD"].sum(), rtol=tolerance, atol=0)
     assert_close(terms["words"], expected["words"].sum(), rtol=tolerance, atol=0)
-    assert_close(
-        terms["sent"], expected["sent"].sum(), rtol=1e-3, atol=0
-    )  # cosines of nearly vanishing image codes: off by 3e-4
+    # cosines of nearly vanishing image codes: off by 3e-4
+    assert_close(terms["sent"], expected["sent"].sum(), rtol=1e-3, atol=0)
     assert_close(terms["g_kl"], expected["kl"], rtol=tolerance, atol=0)
     assert_close(total, expected["errG_total"], rtol=1e-3, atol=0)
 
 
 def check_weights(model, golden, prefix, recorded, arch, part, tolerance):
     weights = golden.part(prefix)
-    kept = [
-        is_parameter(key) for key in weights if not is_running(key) and "num_batches" not in key
-    ]  # their u and v were parameters
+    # their u and v were parameters
+    kept = [is_parameter(key) for key in weights if not is_running(key) and "num_batches" not in key]
     expected = golden.outputs[f"after.{recorded}.stats"][torch.tensor(kept)]
     after = stats(original_order(model, weights, arch, part, is_parameter))
     assert_close(after[:, 1], expected[:, 1], rtol=tolerance, atol=tolerance)

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
@@ -36,6 +40,32 @@ def recover_folder(final: Path) -> None:
 
 def _replaced(final: Path) -> Path:
     return final.with_name(f".replaced-{final.name}")
+
+
+@contextmanager
+def only_user(folder: Path, patience: float = 15.0) -> Iterator[None]:
+    """Keeps any other process out of this block with the same folder, which it makes if need be.
+
+    Args:
+        patience: seconds to wait for another one to leave. A killed process is gone at once, but
+            its loader's workers, who hold what it held, notice after up to five.
+
+    Raises:
+        FileExistsError: another process is still there.
+        OSError: `folder` cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout as error:
+        raise FileExistsError(
+            f"another run is writing into {folder}: wait until it ends, or choose another --output-dir"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_partial_files(folder: Path, inside: str = "") -> None:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from ..data import Batches
 from ..figures import labelled_grid, plot_metrics
-from ..files import recover_folder, remove_partial_files
+from ..files import only_user, recover_folder, remove_partial_files
 from .checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -65,7 +66,7 @@ def run(
 
     Raises:
         FileExistsError: `folder` holds a run already and `resume` is not set, or a model that is no
-            run's.
+            run's; or another run is writing into it.
         ValueError: the checkpoint does not fit the recipe, the number of processes or the device.
         OSError: something cannot be written, and the checkpoints are as they were; or the Hub
             refuses, at the start or for the finished model.
@@ -76,7 +77,8 @@ def run(
     publishes = push_to_hub is not None and accelerator.is_main_process
     uploads = Uploads(push_to_hub, folder) if publishes else None
     try:
-        Run(phase, make_batches, recipe, accelerator, folder, uploads).train(max_steps)
+        with only_user(folder) if accelerator.is_main_process else nullcontext():
+            Run(phase, make_batches, recipe, accelerator, folder, uploads).train(max_steps)
     except FloatingPointError as error:
         checkpoints = list_checkpoints(folder / CHECKPOINTS)
         kept = (

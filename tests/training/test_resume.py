@@ -3,12 +3,14 @@ refuses."""
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from conftest import TINY_IMAGE, TINY_TEXT, encoded, picture, write_dataset
 from training.conftest import assert_same_run, encoder_recipe, entries, gan_recipe, newest
 
+from t2i_supcon.files import only_user
 from t2i_supcon.models import DAMSMModel
 from t2i_supcon.training import EncoderPhase, train
 from t2i_supcon.training.checkpoint import FORMAT, list_checkpoints
@@ -161,6 +163,15 @@ def test_a_folder_without_checkpoints_can_be_used_again(tiny_data, tmp_path, mon
     assert (tmp_path / "run" / "metrics.jsonl").exists()
     train(replace(encoder_recipe(tiny_data), steps=2), tmp_path / "run")
     assert [entry["step"] for entry in entries(tmp_path / "run")] == [0, 2, 2]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tiny_data, tmp_path, monkeypatch):
+    recipe = replace(encoder_recipe(tiny_data), steps=2)
+    monkeypatch.setattr("t2i_supcon.training.loop.only_user", partial(only_user, patience=0))
+    with only_user(tmp_path / "run"), pytest.raises(FileExistsError, match="another run is writing into .*run"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    train(recipe, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["model", "best"])

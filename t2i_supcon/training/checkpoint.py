@@ -19,7 +19,7 @@ from transformers.utils import logging
 from ..files import new_folder, remove_partial_files
 
 FILE = "state.pt"
-FORMAT = 2  # of what the file holds; raised with each change that older code could not resume from
+FORMAT = 3  # of what the file holds; raised with each change that older code could not resume from
 PREFIX = "step-"
 
 

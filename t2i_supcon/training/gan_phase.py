@@ -648,6 +648,11 @@ class GANPhase:
                 "the checkpoint does not fit the recipe: it trained heads of guidance terms, as label_ce has one, that "
                 "the recipe lacks; keep the term, with a weight of 0 if it is to end, or start in another folder"
             )
+        if "ema" in state["modules"] and self.ema is None:
+            raise ValueError(
+                "the checkpoint does not fit the recipe: it averaged the generator, which ema_decay=null would drop; "
+                "keep an ema_decay, or start in another folder"
+            )
         for name, module in self.networks().items():
             if name not in state["modules"]:
                 raise ValueError(f"the checkpoint does not fit the recipe: it holds no {name}")

@@ -120,6 +120,9 @@ class Run:
     Attributes:
         reviewed: the step whose samples and evaluation are done.
         best: step and value of the best evaluation, by the recipe's `best_metric`.
+        images_seen: rows of all processes that were trained on, but for those in `window`.
+        seconds: how long these steps took.
+        window: what happened since the last line of the log.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class Run:
         self.folder = folder
         self.reviewed = -1
         self.best: list | None = None
+        self.images_seen, self.seconds = 0, 0.0
         self.window = Window()
         self.batches = make_batches(self._restore())
         self.log: RunLog | None = None
@@ -219,6 +223,8 @@ class Run:
             self.log.write(self.step, {**means, "rows_per_second": round(rate, 1)})
             terms = " ".join(f"{name} {means[name]:.3g}" for name in self.window.terms if name in means)
             bar.set_postfix_str(f"{terms} {rate:.0f} rows/s")
+        self.images_seen += self.window.rows
+        self.seconds += self.window.seconds
         self.window = Window()
 
     def _comes_at(self, every: int) -> bool:
@@ -272,6 +278,8 @@ class Run:
                 else self.accelerator.scaler.state_dict(),  # of fp16's gradients
                 "rng": rng,  # of each process
                 "data": data,  # of each process
+                "images_seen": self.images_seen,
+                "seconds": self.seconds,
                 "window": self.window.state(),
                 "reviewed": self.reviewed,
                 "best": self.best,
@@ -284,7 +292,8 @@ class Run:
         """Saves the model with its card and all that this is made of."""
 
         def describe(partial: Path) -> None:
-            write_provenance(partial, self.phase, self.recipe, self.accelerator, self.log.path)
+            images_seen, seconds = self.images_seen + self.window.rows, self.seconds + self.window.seconds
+            write_provenance(partial, self.phase, self.recipe, self.accelerator, images_seen, seconds, self.folder.name)
 
         save_model(self.phase, folder, describe)
 
@@ -333,6 +342,7 @@ class Run:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         restore_rng(state["rng"][self.accelerator.process_index], self.accelerator.device)
+        self.images_seen, self.seconds = state["images_seen"], state["seconds"]
         self.reviewed, self.best = state["reviewed"], state["best"]
         if state.get("judged_by", self._judge()) != self._judge():
             self.best = None  # values of another number, or of other rows, do not compare

@@ -21,12 +21,16 @@ EMOJI = {
 }
 
 
-def write_provenance(folder: Path, phase: Phase, recipe: Recipe, accelerator: Accelerator, log: Path) -> None:
+def write_provenance(
+    folder: Path, phase: Phase, recipe: Recipe, accelerator: Accelerator, images_seen: int, seconds: float, run: str
+) -> None:
     """Writes `recipe.yaml`, `training.json`, `samples/` and the card beside a model just saved.
 
     Args:
         folder: of the model.
-        log: `metrics.jsonl` of the run.
+        images_seen: rows of all steps and processes.
+        seconds: that the steps took.
+        run: name of the run's folder.
     """
     (folder / RECIPE).write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
     samples = []
@@ -34,11 +38,10 @@ def write_provenance(folder: Path, phase: Phase, recipe: Recipe, accelerator: Ac
     for number, (image, text) in enumerate(zip(*phase.samples(), strict=True), start=1):
         samples.append({"file": f"{SAMPLES}/{number:02d}.png", "text": text})
         image.save(folder / samples[-1]["file"])
-    rows = recipe.batch_size * recipe.gradient_accumulation * accelerator.num_processes
     facts = {
         "step": phase.step,
-        "images_seen": phase.step * rows,
-        "seconds": seconds_of_steps(log, rows),
+        "images_seen": images_seen,
+        "seconds": round(seconds, 1),
         "hardware": hardware(accelerator.device),
         "processes": accelerator.num_processes,
         "precision": accelerator.mixed_precision,
@@ -47,19 +50,8 @@ def write_provenance(folder: Path, phase: Phase, recipe: Recipe, accelerator: Ac
         "versions": made_now()["versions"],
     }
     (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    name = f"user/{log.parent.name or recipe.model}"  # until it is published under its own
+    name = f"user/{run or recipe.model}"  # until it is published under its own
     (folder / CARD).write_text(model_card(folder_files(folder), name), encoding="utf-8")
-
-
-def seconds_of_steps(log: Path, rows_of_a_step: int) -> float:
-    """How long all training steps of a run took together, by the rates in its log."""
-    seconds, before = 0.0, 0
-    for line in log.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        if rate := entry.get("rows_per_second"):
-            seconds += (entry["step"] - before) * rows_of_a_step / rate
-            before = entry["step"]
-    return round(seconds, 1)
 
 
 def hardware(device: torch.device) -> str:

@@ -55,6 +55,8 @@ def train(
         project_dir=folder,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=EVALUATION_TIMEOUT)],
     )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("fp16 is for GPUs: a CPU would train in float32; use --mixed-precision bf16 or no")
     keep_freed_memory()
     phase, make_batches, rows = build_phase(recipe, accelerator)
     if dry_run:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,11 +10,11 @@ import yaml
 from conftest import write_dataset
 from huggingface_hub import ModelCard
 from PIL import Image
-from training.conftest import encoder_recipe, gan_recipe
+from training.conftest import encoder_recipe, gan_recipe, newest
 
 from t2i_supcon.cards import is_made
 from t2i_supcon.training import train
-from t2i_supcon.training.provenance import describe_data, hardware, seconds_of_steps
+from t2i_supcon.training.provenance import describe_data, hardware
 from t2i_supcon.training.recipe import parse_recipe
 
 
@@ -41,10 +42,14 @@ def test_both_phases_describe_what_they_save(tiny_data, phase1, tmp_path):
     assert [entry["output"]["url"] for entry in widget] == [sample["file"] for sample in facts["samples"]]
 
 
-def test_seconds_come_from_the_rates_of_the_log(tmp_path):
-    entries = [{"step": 2, "rows_per_second": 16.0}, {"step": 2, "eval/x": 1.0}, {"step": 6, "rows_per_second": 4.0}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    assert seconds_of_steps(tmp_path / "metrics.jsonl", rows_of_a_step=8) == 2 * 8 / 16 + 4 * 8 / 4
+def test_images_and_seconds_of_all_batch_sizes_are_added_up(tiny_data, tmp_path):
+    recipe = encoder_recipe(tiny_data, steps=5)
+    train(recipe, tmp_path / "run", max_steps=3)
+    before = newest(tmp_path / "run")
+    train(replace(recipe, batch_size=4), tmp_path / "run", resume=True)
+    facts = json.loads((tmp_path / "run" / "model" / "training.json").read_text())
+    assert facts["images_seen"] == 3 * 8 + 2 * 4
+    assert facts["seconds"] > before["seconds"] + before["window"][2] > 0
 
 
 @pytest.mark.parametrize("name", ["emoji", "me/data"])

@@ -132,6 +132,12 @@ def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_da
     assert newest(run)["step"] == 7
 
 
+def test_the_average_of_the_generator_is_not_dropped(tiny_data, phase1, tmp_path):
+    train(gan_recipe(tiny_data, phase1 / "model"), tmp_path / "run", max_steps=1)
+    with pytest.raises(ValueError, match="it averaged the generator, which ema_decay=null would drop"):
+        train(gan_recipe(tiny_data, phase1 / "model", ema_decay=None), tmp_path / "run", resume=True)
+
+
 def test_killed_in_its_last_evaluation_it_ends_like_one_never_stopped(tiny_data, phase1, tmp_path, monkeypatch):
     class Killed(BaseException):
         """What no handler of the program sees."""

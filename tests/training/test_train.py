@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from accelerate.state import AcceleratorState
 from conftest import CAPTIONS, encoded, picture, write_dataset
 from training.conftest import encoder_recipe, entries, gan_recipe
 
@@ -42,6 +43,14 @@ def test_bf16_is_the_default_on_a_gpu(monkeypatch, asked, launched, gpu, chosen)
     assert choose_precision(asked) == chosen
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert choose_precision("auto") == (launched if launched == "fp16" or launched == "bf16" else "no")
+
+
+def test_fp16_is_refused_on_a_cpu_which_would_train_in_float32(tiny_data, tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(ValueError, match="fp16 is for GPUs: .* --mixed-precision bf16 or no"):
+        train(encoder_recipe(tiny_data), tmp_path / "run", precision="fp16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("streaming", [False, True])

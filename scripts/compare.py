@@ -3,7 +3,8 @@
 python scripts/compare.py runs/*/evaluation/evaluation.json --metric frechet --output comparison
 
 Evaluations of one GAN and guidance with several seeds become one row, with its spread. Numbers of
-different protocols are refused. Writes comparison.md, comparison.csv and comparison.png.
+different protocols are refused, and so is a row of runs that were trained by different recipes.
+Writes comparison.md, comparison.csv and comparison.png.
 """
 
 import argparse

@@ -18,6 +18,11 @@ from .significance import sign_flip_test
 VARIANTS = {"supcon": "+SCL", "unicl": "+UniCL", "label_ce": "+CE", "nt_xent": "+NT-Xent"}  # by their guidance term
 BASELINE = "baseline"
 ALL = "all"  # GANs together
+# fields of a recipe that leave no trace in a trained model
+UNSEEN = ("log_every", "sample_every", "eval_every", "eval_rows", "best_metric", "checkpoint_every", "keep_checkpoints")
+FREE = (*UNSEEN, "seed", "evaluation", "compile", "channels_last", "data.workers")  # in which seeds of a row may differ
+MADE_BEFORE = ("encoders", "init_from")  # by other runs, which have seeds of their own
+STATED = ("loss_weights", "model_config")  # hold what was asked for alone: a key that is not there says something
 P_MEANS = "two-sided, of the gains of the seeds, by flipping their signs; of three it is at least 0.25"
 # by how much COCO's FID is better than the baseline's, as the abstract of arXiv 2412.03957 reports
 REPORTED = {"attngan": 0.301, "dmgan": 0.273, "ssagan": 0.162, "galip": 0.171}
@@ -83,6 +88,46 @@ def recipe_of(evaluation: Evaluation) -> dict[str, object]:
     return recipe
 
 
+def _training(recipe: Mapping[str, object]) -> dict[str, object]:
+    """What of a recipe all seeds of a row have in common, by dotted names such as "data.name"."""
+    found = {}
+    for name, value in _flat(recipe).items():
+        field = name.split(".")[0]
+        if field in FREE or name in FREE or (field == "loss_weights" and value == 0):
+            continue
+        if name in MADE_BEFORE:
+            value = None if value is None else "given"
+        elif name == "data.name":
+            value = Path(str(value)).name  # wherever the folder lies
+        found[name] = value
+    return found
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def _check_same_training(name: str, training: Mapping[str, object], others: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuses a run as one more seed of others that were trained in another way. A field that one
+    recipe lacks, as older ones do, is no difference.
+
+    Raises:
+        ValueError: names the first field that differs, with both values.
+    """
+    for other, theirs in others.items():
+        for field in theirs | training:
+            both = field in theirs and field in training
+            ours, there = (values.get(field, "not set") for values in (training, theirs))
+            if ours != there and (both or field.startswith(STATED)):
+                raise ValueError(
+                    f"{other} and {name} are not seeds of one training: {field} is {there} in the first and {ours} in "
+                    "the second; compare runs of one recipe at a time"
+                )
+
+
 @dataclass(frozen=True)
 class ComparisonRow:
     """One GAN and one way of training it against its baseline.
@@ -121,22 +166,27 @@ def compare(
         varied: by the same names, what else those were trained with that have rows of their own.
 
     Raises:
-        ValueError: evaluations of different protocols, or without that number.
+        ValueError: evaluations of different protocols, or without that number; runs that would be
+            seeds of one row and were trained by different recipes.
     """
     check_comparable(evaluations)
     found: dict[tuple[str, str], dict[int, float]] = {}
     errors: dict[tuple[str, str], list[float]] = {}
+    trainings: dict[tuple[str, str], dict[str, dict[str, object]]] = {}
     for name, evaluation in evaluations.items():
         if metric not in evaluation.values:
             raise ValueError(f"{name} has no {metric}; it has {', '.join(evaluation.values)}")
-        (gan, variant), seed = variant_of(evaluation), recipe_of(evaluation)["seed"]
+        (gan, variant), recipe = variant_of(evaluation), recipe_of(evaluation)
         if varied and varied.get(name):
             variant = f"{variant}, {varied[name]}"
         trained = gan, variant
-        cell = found.setdefault(trained, {})
+        cell, seed = found.setdefault(trained, {}), recipe["seed"]
         if seed in cell:
             raise ValueError(f"{name} is a second evaluation of the same GAN, guidance and seed {seed}")
         cell[seed] = evaluation.values[metric]
+        training, others = _training(recipe), trainings.setdefault(trained, {})
+        _check_same_training(name, training, others)
+        others[name] = training
         if metric in evaluation.errors:
             errors.setdefault(trained, []).append(evaluation.errors[metric])
     sign = 1 if higher_is_better(metric) else -1

@@ -19,14 +19,13 @@ from tqdm.auto import tqdm
 from ..cards import ARCHITECTURES, Link, guidance_of
 from ..evaluation import Evaluation, compare_files
 from ..evaluation.protocol import FILE
+from ..evaluation.tables import UNSEEN
 from ..hub import push_model
 from ..publishing import model_files
 from .recipe import GANRecipe, Recipe, load_recipe, recipe_values
 from .recipe_files import find_recipe, read_with_bases, shortened
 
 logger = logging.getLogger(__name__)
-REPORTS = ("log_every", "sample_every", "eval_every", "eval_rows", "best_metric")
-UNSEEN = (*REPORTS, "checkpoint_every", "keep_checkpoints")  # fields that leave no trace in a trained model
 
 
 @dataclass(frozen=True)

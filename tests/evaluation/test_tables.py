@@ -1,6 +1,7 @@
 """Tables of evaluations, against numbers worked out by hand."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from PIL import Image
 from t2i_supcon.evaluation import Evaluation, Protocol, compare, compare_files, values_table
 from t2i_supcon.evaluation.tables import comparison_csv, comparison_markdown
 
+RESULTS = Path(__file__).parents[2] / "scripts" / "recipes" / "results" / "emoji"
 PROTOCOL = Protocol(
     features={"network": "imagenet-lite0", "sha256": "5793", "input_size": 128, "resize": "torch"},
     data="emoji",
@@ -127,6 +129,55 @@ def test_what_cannot_be_compared_is_named():
         unknown = dataclasses.replace(unknown, subject={"name": "mine", "recipe": recipe})
         with pytest.raises(ValueError, match="mine does not say how the model was trained"):
             compare({"x": unknown}, "frechet")
+
+
+def trained_with(one, **changes):
+    recipe = yaml.safe_load(one.subject["recipe"]) | changes
+    return dataclasses.replace(one, subject=one.subject | {"recipe": yaml.safe_dump(recipe)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 1500}, "b are not seeds of one training: steps is 8000 in the first and 1500 in the second"),
+        ({"loss_weights": {"d_adv": 1, "words": 0.5}}, "loss_weights.words is not set in the first and 0.5 in the"),
+        ({"loss_weights": {}}, "loss_weights.d_adv is 1 in the first and not set in the second"),
+        ({"model_config": {"text_config": {"hidden_size": 8}}}, "model_config.text_config.hidden_size is not set in"),
+        ({"data": {"name": "data/coco", "max_words": 12}}, "data.max_words is 18 in the first and 12 in the second"),
+        ({"data": {"name": "emoji", "max_words": 18}}, "data.name is coco in the first and emoji in the second"),
+        ({"init_from": "me/model"}, "init_from is None in the first and given in the second"),
+    ],
+)
+def test_runs_of_different_recipes_are_no_seeds_of_one_row(changes, message):
+    whole = {"steps": 8000, "data": {"name": "data/coco", "max_words": 18}, "init_from": None, "text_gain": 1.0}
+    found = {name: trained_with(one, **whole) for name, one in several().items()}
+    compare(found, "frechet")
+    older = trained_with(evaluation("ssagan", {}, 2, 1.0), steps=8000)  # its version had no other field
+    changed = {"a": found["a"], "older": older, "b": trained_with(found["b"], **changes)}
+    with pytest.raises(ValueError, match=message) as error:
+        compare(changed, "frechet")
+    assert str(error.value).startswith("a and b ") and "\n" not in str(error.value)
+    rows = compare(changed, "frechet", varied={"b": "in another way"})
+    assert [(row.variant, row.seeds) for row in rows] == [("baseline", 2), ("baseline, in another way", 1)]
+
+
+def test_seeds_may_differ_in_what_trains_nothing():
+    one, two = (trained_with(evaluation("ssagan", {}, seed, 1.0), steps=10) for seed in (0, 1))
+    one = trained_with(
+        one, encoders="runs/e-seed0/model", init_from="me/a@seed-0", data={"name": "data/a"}, log_every=1
+    )
+    two = trained_with(two, encoders="runs/e-seed1/model", init_from="me/a@seed-1", data={"name": "/b/a", "workers": 4})
+    two = trained_with(
+        two, log_every=50, evaluation={"images": 99}, compile=True, loss_weights={"d_adv": 1, "words": 0}
+    )
+    assert [row.seeds for row in compare({"one": one, "two": two}, "frechet")] == [2]
+
+
+def test_seeds_of_this_project_that_versions_apart_trained_are_one_row():
+    found = {path.parent.name: Evaluation.load(path) for path in RESULTS.glob("attngan-emoji-seed*/evaluation.json")}
+    with_warmup = [name for name, one in found.items() if "supcon_warmup" in one.subject["recipe"]]
+    (row,) = compare(found, "frechet")
+    assert (row.variant, row.seeds) == ("+SCL", 3) and len(with_warmup) == 2
 
 
 def test_files_are_read_and_a_plot_is_made(tmp_path):

@@ -10,13 +10,16 @@ from .data import Rows, evenly_spaced
 
 HASHED_IMAGES = 256
 HASHED_BYTES = 2**16  # at each end of a file
+READ_AT_ONCE = 100  # images
+NO_IMAGE = {"bytes": None, "path": None}
 
 
 def content_hash(rows: Rows, files: Sequence[str] = ()) -> str:
     """Tells rows from others, wherever they lie: a short name of what they hold.
 
-    It reads all captions, labels and boxes and `HASHED_IMAGES` images; of a stream, the ends of its
-    `files` or, without any, `HASHED_IMAGES` rows.
+    It reads all captions, labels and boxes and `HASHED_IMAGES` images, evenly spaced; of a stream,
+    the ends of its `files` or, without any, `HASHED_IMAGES` rows. Another image that it does not
+    read leaves the name as it is; see `pictures_hash`.
     """
     digest = hashlib.sha256()
     boxes: Sequence = ()
@@ -37,7 +40,18 @@ def content_hash(rows: Rows, files: Sequence[str] = ()) -> str:
     if any(box is not None for box in boxes):  # they decide what of a picture is seen
         digest.update(repr(boxes).encode())
     for row in some:
-        digest.update(_image_bytes(row["image"] or {"bytes": None, "path": None}))
+        digest.update(_image_bytes(row["image"] or NO_IMAGE))
+    return digest.hexdigest()[:16]
+
+
+def pictures_hash(rows: datasets.Dataset) -> str:
+    """A short name of all images of rows, which it reads as they are encoded."""
+    digest = hashlib.sha256()
+    for batch in rows.select_columns("image").with_format("arrow").iter(batch_size=READ_AT_ONCE):
+        for image in batch["image"].to_pylist():
+            content = _image_bytes(image or NO_IMAGE)
+            digest.update(len(content).to_bytes(8, "little"))
+            digest.update(content)
     return digest.hexdigest()[:16]
 
 

@@ -2,11 +2,12 @@
 
 import shutil
 
+import datasets
 import pytest
 from conftest import encoded, picture, write_dataset
 
 from t2i_supcon.data import load_rows, shard_files
-from t2i_supcon.identity import content_hash
+from t2i_supcon.identity import HASHED_IMAGES, content_hash, pictures_hash
 
 
 def hash_of(folder, streaming=False):
@@ -28,3 +29,29 @@ def test_data_is_known_by_its_content(tiny_data, tmp_path, streaming):
     }
     hashes = {name: hash_of(write_dataset(tmp_path / name, **change), streaming) for name, change in changes.items()}
     assert len({before, *hashes.values()}) == 5
+
+
+def test_every_picture_is_in_the_name_of_all(tiny_data, tmp_path):
+    contents = [b"picture %d" % number for number in range(2 * HASHED_IMAGES)]
+
+    def name_of(contents):
+        images = [{"bytes": content, "path": None} for content in contents]
+        return pictures_hash(datasets.Dataset.from_dict({"image": images}))
+
+    names = {name_of([*contents[:number], b"picture X", *contents[number + 1 :]]) for number in range(0, 512, 73)}
+    assert len(names | {name_of(contents), name_of(contents[:-1]), name_of(contents[::-1])}) == 8 + 3
+    assert name_of([b"ab", b"c"]) != name_of([b"a", b"bc"])
+    rows = load_rows(str(tiny_data), "train")
+    assert pictures_hash(rows.select(range(3, 9))) == pictures_hash(rows.select(range(9)).select(range(3, 9)))
+    shutil.copytree(tiny_data, tmp_path / "moved")
+    assert pictures_hash(load_rows(str(tmp_path / "moved"), "train")) == pictures_hash(rows)
+
+
+def test_pictures_in_files_and_rows_without_one_have_a_name(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(picture(1)))
+    images = [{"bytes": None, "path": str(tmp_path / "a.png")}, None]
+    kept = datasets.Features({"image": datasets.Image(decode=False)})
+    rows = datasets.Dataset.from_dict({"image": images}, features=kept)
+    before = pictures_hash(rows)
+    (tmp_path / "a.png").write_bytes(encoded(picture(2)))
+    assert pictures_hash(rows) != before

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..data import Columns, Rows, load_rows, to_pil
 from ..data.emoji import FOLDER as EMOJI_FOLDER
 from ..figures import labelled_grid
-from ..identity import content_hash
+from ..identity import content_hash, pictures_hash
 from ..memory import keep_freed_memory
 from ..metrics import feature_statistics, frechet_bias
 from ..metrics.arrays import UNREADABLE
@@ -92,11 +92,13 @@ def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 
 def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: str, batch_size: int) -> FeatureSet:
-    """Features of real pictures, computed once and kept by what they are made of."""
-    made_of = {"network": network.protocol, "rows": data_hash, "image_size": image_size}
+    """Features of real pictures, computed once and kept by what they are made of: all pictures, the
+    rows' `data_hash`, the network and the size."""
+    state = launched_state()
+    pictures = pictures_hash(rows) if state.is_main_process else ""  # which alone looks for what is kept
+    made_of = {"network": network.protocol, "rows": data_hash, "pictures": pictures, "image_size": image_size}
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{key}.npz"
-    state = launched_state()
     kept = [_read_kept(path) if state.is_main_process else None]
     broadcast_object_list(kept)  # one process decides: others may see another disk, or look a moment later
     if kept[0] is not None:

@@ -21,7 +21,8 @@ class Protocol:
     Attributes:
         features: network, sha256 of its weights, input size and resize, as a `FeatureNetwork` says.
         data: name of the data, as the evaluation was told it.
-        data_hash: of what its rows hold.
+        data_hash: of all captions, labels and boxes of its rows and of some of their images; see
+            `content_hash`.
         split: that the real images and the captions come from.
         real, generated: numbers of images.
         image_size: side in pixels that both were compared at.

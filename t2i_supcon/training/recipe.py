@@ -484,8 +484,8 @@ def recipe_values(recipe: Recipe) -> dict:
 def fixed_values(recipe: Recipe) -> dict:
     """The plain values that a resumed run cannot change: all others take effect.
 
-    Elsewhere, data and encoders are compared by their content, wherever they lie, and an
-    architecture by its tensors.
+    Elsewhere, data is compared by `content_hash` and encoders by their weights, wherever they lie,
+    and an architecture by its tensors.
     """
     names = ("phase", "model", "init_from", "seed", "sampling", "positives", "supcon_projection")
     if isinstance(recipe, EncoderRecipe):

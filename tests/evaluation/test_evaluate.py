@@ -160,6 +160,10 @@ def test_features_that_are_kept_are_used_and_damaged_ones_are_not(folders, tiny_
     again = embed_real(network, rows, 16, "hash", 64)
     assert (again.features == first.features).all() and f"{kept} is damaged" in caplog.text
     assert (embed_real(network, rows, 16, "hash", 64).labels == first.labels).all()
+    images = [{"bytes": encoded(picture(i)), "path": None} for i in (1, *range(1, len(rows)))]
+    other = rows.remove_columns("image").add_column("image", images, feature=rows.features["image"])
+    changed = embed_real(network, other, 16, "hash", 64).features != first.features
+    assert changed.any(axis=1).nonzero()[0].tolist() == [0]
 
 
 def test_an_id_is_one_label_in_both_splits(folders, tmp_path):

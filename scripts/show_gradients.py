@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--batches", type=int, default=8, metavar="N", help="over which numbers are averaged (8)")
     parser.add_argument("--output", type=Path, help="folder for the results (default: gradients/ in the run's)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # options may stand between overrides
 
     try:
         from t2i_supcon.training import show_gradients  # after parsing: --help should not wait for torch

@@ -2,10 +2,15 @@
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
+import forked
 import pytest
 
 from t2i_supcon.training import show_gradients
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "show_gradients.py"
 
 
 def test_a_run_tells_how_its_terms_pull(phase2, tmp_path):
@@ -26,6 +31,14 @@ def test_a_run_tells_how_its_terms_pull(phase2, tmp_path):
     twice = show_gradients(phase2, tmp_path / "twice", 2, ["loss_weights.supcon=0.2"])
     weighted = json.loads((tmp_path / "twice" / "gradients.json").read_text())["norms"]
     assert weighted["supcon"] == pytest.approx(2 * numbers["norms"]["supcon"], rel=1e-4) and twice != table
+
+
+def test_overrides_may_stand_behind_options(phase1, phase2, tmp_path):
+    encoders = shutil.copytree(phase1 / "model", tmp_path / "moved")
+    command = [sys.executable, SCRIPT, phase2, "--batches", 1, f"encoders={encoders}", "--output", tmp_path / "out"]
+    done = forked.run(command)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "gradients.json").read_text())["batches"] == 1
 
 
 def test_what_has_no_gradients_to_show_is_named(phase1, phase2, tmp_path):

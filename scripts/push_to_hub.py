@@ -26,14 +26,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="a run, a saved model, prepared data, a suite's runs or the web page")
     parser.add_argument("repository", help="user/name; made where there is none. With --suite: the user alone")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--tag", help="also give this version a name, such as v1")
+    parser.add_argument("--tag", help="also give this version a name, such as v1; not with --suite")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--suite", metavar="NAME", help="publish all finished runs of this suite, found in FOLDER")
+    kind.add_argument(
+        "--suite", metavar="NAME", help="publish all finished runs of this suite, found in FOLDER, tagged seed-N"
+    )
     kind.add_argument("--space", nargs="*", metavar="MODEL", help="publish the web page, which draws with these models")
     options = parser.parse_args(arguments)
 
     to, how = options.repository, (options.private, options.tag)
     try:
+        if options.suite and options.tag is not None:
+            raise ValueError(
+                "--tag: a suite's repositories have a tag such as seed-0 for each seed already; leave --tag out"
+            )
         from t2i_supcon import publishing  # after parsing: --help should not wait for torch
         from t2i_supcon.training import suite
 

@@ -51,6 +51,13 @@ def published(hub, repository, kind="model"):
     return hub.repos[kind, repository].files()
 
 
+def test_a_suite_takes_no_tag(script, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        script([str(tmp_path), "me", "--suite", "emoji", "--tag", "v1"])
+    said = "error: --tag: a suite's repositories have a tag such as seed-0 for each seed already; leave --tag out"
+    assert stop.value.code == said
+
+
 COMPLETE = {
     "README.md",
     "config.json",

@@ -150,8 +150,10 @@ def show_representations(
         The table.
 
     Raises:
-        ValueError, OSError: something is not there or does not fit; nothing is written then.
+        ValueError, OSError: something is not there or does not fit, or the extra `maps` is not
+            installed; nothing is written then.
     """
+    _tsne()  # before the work
     if models and len(encoders) != 1:
         raise ValueError(f"what models draw is shown by one pair of encoders, and {len(encoders)} are named")
     held_out = load_rows(data, split)
@@ -187,21 +189,40 @@ def show_representations(
     return table
 
 
+def _tsne() -> type:
+    """scikit-learn's t-SNE, of the extra `maps`.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        from sklearn.manifold import TSNE  # slow to import
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            'scikit-learn, which draws the map, is not installed; pip install "t2i_supcon[maps]"'
+        ) from error
+    return TSNE
+
+
 def plot_representations(
     found: Sequence[Representations], numbers: Sequence[dict[str, float]], label_names: Sequence[str], path: Path
 ) -> None:
     """Maps of images (discs) and texts (crosses) by t-SNE (van der Maaten and Hinton, 2008), the
-    most frequent labels in colour, and label retrieval as bars."""
-    from matplotlib.figure import Figure  # slow to import
-    from sklearn.manifold import TSNE
+    most frequent labels in colour, and label retrieval as bars.
 
+    Raises:
+        ValueError: the extra `maps` is not installed.
+    """
+    from matplotlib.figure import Figure  # slow to import
+
+    make_map = _tsne()
     frequent = [label for label, _ in Counter(found[0].labels.tolist()).most_common(COLOURED)]
     figure = Figure(figsize=(4.6 * len(found) + 4.4, 5.2), layout="constrained")
     *maps, bars = figure.subplots(1, len(found) + 1)
     for one, axes in zip(found, maps):
         both = torch.cat([one.image_emb, one.sent_emb]).numpy()
         perplexity = min(30, (len(both) - 1) / 3)
-        places = TSNE(init="pca", metric="cosine", perplexity=perplexity, random_state=0).fit_transform(both)
+        places = make_map(init="pca", metric="cosine", perplexity=perplexity, random_state=0).fit_transform(both)
         for part, marker, size in ((places[: len(one.labels)], "o", 14), (places[len(one.labels) :], "x", 12)):
             others = ~np.isin(one.labels, frequent)
             axes.scatter(*part[others].T, s=size / 2, marker=marker, color="0.85", linewidths=0.7)

@@ -1,6 +1,7 @@
 """Numbers of a shared space against loops over its rows, and what is written about it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -129,6 +130,13 @@ def test_what_a_model_draws_stands_beside_real_pictures(encoders, model, tmp_pat
 def test_models_are_shown_by_one_pair_of_encoders(encoders, model, tmp_path):
     with pytest.raises(ValueError, match="by one pair of encoders, and 2 are named"):
         show_representations(encoders, tmp_path / "out", rows=4, models=[model])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_extra_is_named_before_the_work(encoders, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)  # importing it fails then
+    with pytest.raises(ValueError, match=r'^scikit-learn, .* is not installed; pip install "t2i_supcon\[maps\]"$'):
+        show_representations(encoders, tmp_path / "out", rows=4)
     assert not (tmp_path / "out").exists()
 
 

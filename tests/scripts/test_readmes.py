@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from t2i_supcon.training.recipe import DataRecipe, EncoderRecipe, EvaluationRecipe, GANRecipe, Recipe
+from t2i_supcon.training.recipe import DataRecipe, EncoderRecipe, EvaluationRecipe, GANRecipe, Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "scripts" / "recipes"
 READMES = sorted(path for path in ROOT.rglob("README.md") if ".venv" not in path.parts and "runs" not in path.parts)
 
 
@@ -74,6 +75,14 @@ def commands():
                     yield pytest.param(found[1], found[2].split(), id=f"{readme.relative_to(ROOT)}: {command.strip()}")
 
 
+def recipe_files():
+    """Name, as its first line says, and text of every recipe in the READMEs."""
+    for readme in READMES:
+        for text in re.findall(r"```yaml\n(.*?)```", readme.read_text(), re.S):
+            named = re.match(r"# (\S+\.yaml)\n", text)
+            yield named[1] if named else "nameless.yaml", text
+
+
 @functools.cache
 def help_of(script, *kinds):
     """What `--help` shows; in a process of its own, each would take seconds of imports."""
@@ -87,15 +96,43 @@ def help_of(script, *kinds):
 
 
 @pytest.mark.parametrize(("script", "arguments"), list(commands()))
-def test_commands_name_options_and_recipes_that_exist(script, arguments):
+def test_commands_name_options_that_exist(script, arguments):
     kinds = [argument for argument in arguments[:1] if re.fullmatch("[a-z]+", argument)]  # of a script with several
     shown = help_of(script, *kinds)
     for argument in arguments:
         if argument.startswith("--"):
             assert re.search(rf"(^|[\s\[]){argument}\b", shown), f"{script}.py knows no {argument}"
-    if "--recipe" in arguments:
-        name = arguments[arguments.index("--recipe") + 1]
-        assert name in ("NAME", "mine.yaml") or (ROOT / "scripts" / "recipes" / f"{name}.yaml").exists(), name
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"), [command for command in commands() if "--recipe" in command.values[1]]
+)
+def test_commands_name_recipes_that_load(script, arguments, tmp_path):
+    name = arguments[arguments.index("--recipe") + 1]
+    for file, text in recipe_files():
+        (tmp_path / file).write_text(text)
+    overrides = [argument for argument in arguments if re.match(r"[a-z_.]+=", argument)]
+    load_recipe(str(tmp_path / name) if name.endswith(".yaml") else name, RECIPES, overrides)
+
+
+@pytest.mark.parametrize(("name", "text"), list(recipe_files()))
+def test_recipes_in_the_readmes_load(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    load_recipe(str(tmp_path / name), RECIPES)
+
+
+def test_fine_tuning_goes_from_one_phase_to_the_next(tmp_path):
+    folders = {}
+    for command in commands():
+        recipe, output = (re.search(rf"{option} (\S+)", command.id) for option in ("--recipe", "--output-dir"))
+        if recipe and recipe[1].endswith(".yaml"):
+            folders[recipe[1]] = output[1]
+    for name, text in recipe_files():
+        (tmp_path / name).write_text(text)
+    first, second = (load_recipe(str(tmp_path / name), RECIPES) for name in folders)
+    assert (first.phase, second.phase) == ("encoders", "gan") and first.init_from and second.init_from
+    encoders, gan = folders.values()
+    assert second.encoders == f"{encoders}/model" and gan != encoders
 
 
 def test_every_script_has_a_row_in_their_table():

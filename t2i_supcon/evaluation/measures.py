@@ -1,6 +1,6 @@
 """What an evaluation can measure, by name: `MEASURES` is the one table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -86,13 +86,14 @@ class Measure(NamedTuple):
 
     Attributes:
         compute: gives numbers by name.
-        higher_is_better: of its first number.
+        numbers: the names of those that judge, and whether higher is better; others, such as
+            "is.std", only describe one. `group_accuracy` is given where there are groups.
         needs: "labels", "logits", "classifier" or "sentences", beyond features.
         settings: what the protocol says of it.
     """
 
     compute: Callable[[Compared], Mapping[str, float]]
-    higher_is_better: bool
+    numbers: Mapping[str, bool]
     needs: tuple[str, ...] = ()
     settings: Mapping[str, object] = {}
 
@@ -150,20 +151,27 @@ def _clip_score(sets: Compared) -> dict[str, float]:
 
 
 MEASURES = {
-    "frechet": Measure(_frechet, higher_is_better=False),
-    "kid": Measure(_kernel, higher_is_better=False, settings={"subsets": None}),
-    "is": Measure(_inception_score, higher_is_better=True, needs=("logits",), settings={"splits": 10}),
-    "precision_recall": Measure(_precision_recall, higher_is_better=True, settings={"neighbours": 3}),
-    "density_coverage": Measure(_density_coverage, higher_is_better=True, settings={"neighbours": 5}),
+    "frechet": Measure(_frechet, {"frechet": False}),
+    "kid": Measure(_kernel, {"kid": False}, settings={"subsets": None}),
+    "is": Measure(_inception_score, {"is": True}, needs=("logits",), settings={"splits": 10}),
+    "precision_recall": Measure(_precision_recall, {"precision": True, "recall": True}, settings={"neighbours": 3}),
+    "density_coverage": Measure(_density_coverage, {"density": True, "coverage": True}, settings={"neighbours": 5}),
     "class_frechet": Measure(
-        _class_frechet, higher_is_better=False, needs=("labels",), settings={"at_least": PER_CLASS}
+        _class_frechet, {"class_frechet": False}, needs=("labels",), settings={"at_least": PER_CLASS}
     ),
-    "label_accuracy": Measure(_label_accuracy, higher_is_better=True, needs=("labels", "classifier")),
+    "label_accuracy": Measure(
+        _label_accuracy, {"label_accuracy": True, "group_accuracy": True}, needs=("labels", "classifier")
+    ),
     "r_precision": Measure(
-        _r_precision, higher_is_better=True, needs=("sentences",), settings={"candidates": CANDIDATES, "seed": 0}
+        _r_precision, {"r_precision": True}, needs=("sentences",), settings={"candidates": CANDIDATES, "seed": 0}
     ),
-    "clip_score": Measure(_clip_score, higher_is_better=True, needs=("sentences",)),
+    "clip_score": Measure(_clip_score, {"clip_score": True}, needs=("sentences",)),
 }
+
+
+def numbers_of(names: Iterable[str]) -> dict[str, bool]:
+    """The numbers that these measures judge by, and whether higher is better."""
+    return {number: higher for name in names for number, higher in MEASURES[name].numbers.items()}
 
 
 @dataclass(frozen=True)

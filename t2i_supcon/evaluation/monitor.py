@@ -10,7 +10,7 @@ from ..figures import YARDSTICKS
 from ..identity import content_hash
 from ..metrics.features import feature_network
 from .evaluate import check_pictures, embed, launched_state, real_references, with_sentences
-from .measures import MEASURES
+from .measures import MEASURES, numbers_of
 from .pictures import DrawnPictures, choose_prompts
 
 
@@ -74,7 +74,7 @@ class GeneratorMonitor:
         lines = [
             f"{len(self.prompts)} pictures of held-out captions in {self.network.name} features, which took no part"
         ]
-        for name in self.names:
+        for name in numbers_of(self.names):
             real = {what: last.get(f"{name}{end}") for end, what in YARDSTICKS.items()}
             known = [f"{what} {value:.4g}" for what, value in real.items() if value is not None]
             if name in first:

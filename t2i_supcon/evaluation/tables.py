@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from ..models import GANS
-from .measures import MEASURES
+from .measures import MEASURES, numbers_of
 from .protocol import Evaluation, check_comparable
 from .significance import sign_flip_test
 
@@ -220,8 +220,8 @@ def _spread(numbers: Sequence[float]) -> float | None:
 
 
 def higher_is_better(metric: str) -> bool:
-    """Of a number by its name in an evaluation; what no measure is named after counts as higher."""
-    return MEASURES[metric].higher_is_better if metric in MEASURES else True
+    """Of a number by its name in an evaluation; what no measure judges by counts as higher."""
+    return numbers_of(MEASURES).get(metric, True)
 
 
 def gan_name(model: str) -> str:

@@ -239,7 +239,12 @@ class GANPhase:
                 f"{type(found).__name__}"
             )
         start = None if recipe.init_from is None else load_players(recipe.init_from, gan.composite, gan.discriminator)
-        text_gain = recipe.text_gain
+        text_gain, groups = recipe.text_gain, label_groups(recipe.data.name)
+        if recipe.best_metric == "group_accuracy" and groups is None:
+            raise ValueError(
+                f"best_metric is 'group_accuracy', and data {recipe.data.name!r} has no groups of labels "
+                "(groups.json): name another one"
+            )
         if start is not None and text_gain == 1:
             text_gain = getattr(start[0].config.text_config, "gain", 1)
         if text_gain != 1:
@@ -276,7 +281,7 @@ class GANPhase:
                 reference.rows,
                 tokenizer,
                 size,
-                label_groups(data.name),
+                groups,
             )
         return cls(
             recipe,

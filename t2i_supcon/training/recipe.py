@@ -18,7 +18,7 @@ from huggingface_hub.dataclasses import type_validator
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from ..evaluation.measures import MEASURES
+from ..evaluation.measures import MEASURES, numbers_of
 from ..models.sizes import check_sizes
 from .guidance import TERMS as GUIDANCE_TERMS
 from .recipe_files import find_recipe, hint, merge_recipes, read_with_bases, read_yaml, shortened
@@ -430,7 +430,7 @@ class GANRecipe(Recipe):
 
     def metrics(self) -> dict[str, Callable[[float, float], bool]]:
         judged = self.evaluation.metrics if self.evaluation.features is not None else ()
-        named = {name: operator.gt if MEASURES[name].higher_is_better else operator.lt for name in judged}
+        named = {name: operator.gt if higher else operator.lt for name, higher in numbers_of(judged).items()}
         return {"frechet_encoder": operator.lt, **super().metrics(), **named}
 
 

@@ -5,7 +5,7 @@ import pytest
 from evaluation.test_judge import clusters
 
 from t2i_supcon.evaluation.judge import fit_label_classifier
-from t2i_supcon.evaluation.measures import MEASURES, Compared, FeatureSet, References, check_measures
+from t2i_supcon.evaluation.measures import MEASURES, Compared, FeatureSet, References, check_measures, numbers_of
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 3
@@ -88,6 +88,18 @@ def test_as_many_real_pictures_as_judged_ones_are_the_yardstick_unless_the_judge
     judged = FeatureSet(POINTS + SHIFT, LABELS, sentences=-POINTS - SHIFT)
     measured = references.measure(["frechet", "clip_score"], judged)
     assert measured == {"frechet": pytest.approx(9), "clip_score": pytest.approx(-1)}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_gives_the_numbers_that_it_names(name):
+    classifier = fit_label_classifier(POINTS, LABELS, epochs=1)
+    judged = FeatureSet(POINTS + SHIFT, LABELS, logits=POINTS, sentences=POINTS)
+    found = compute(name, judged, classifier=classifier, groups={0: "a", 1: "a", 2: "b"})
+    assert {key for key in found if "." not in key} == set(numbers_of([name]))  # those with a dot describe one
+
+
+def test_distances_are_better_the_lower_and_all_else_the_higher():
+    assert [name for name, higher in numbers_of(MEASURES).items() if not higher] == ["frechet", "kid", "class_frechet"]
 
 
 def test_what_cannot_be_measured_is_refused_by_name():

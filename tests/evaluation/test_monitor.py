@@ -51,6 +51,16 @@ def test_its_numbers_are_those_of_the_pictures(watched):
     assert "untrained 3   trained 2   training images" in lines[1] and "held-out images" in lines[2]
 
 
+def test_every_number_of_a_measure_is_reported(watched, tiny_data):
+    rows = [load_rows(str(tiny_data), split) for split in ("test", "train")]
+    features, names = f"encoder:{tiny_data.parent / 'encoders'}", ["precision_recall", "label_accuracy"]
+    monitor = GeneratorMonitor(features, names, 30, *rows, watched[2], 16, {f"class {i}": "all" for i in range(3)})
+    numbers = monitor.measure(watched[1].text_encoder, watched[1].generator)
+    _, *lines = monitor.report(numbers, numbers)
+    assert [line.split()[0] for line in lines] == ["precision", "recall", "label_accuracy", "group_accuracy"]
+    assert all("images" in line for line in lines)  # the numbers of real ones, too
+
+
 def test_several_processes_share_the_pictures_and_find_the_same(watched, tiny_data, tmp_path):
     _, composite, tokenizer, *_ = watched
     for part in (composite, tokenizer):

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -364,6 +365,25 @@ def test_a_network_that_took_no_part_judges_and_chooses_the_best(tiny_data, phas
     assert sorted(values) == [0, 4, 7] and "eval/frechet_training_images" in entries(tmp_path / "run")[-1]
     best = min((4, 7), key=values.get)
     assert f"{tmp_path / 'run' / 'best'} (step {best}: kid {values[best]:.4g})" in printed
+
+
+def test_the_best_model_is_chosen_by_either_number_of_a_measure(tiny_data, phase1, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("T2I_SUPCON_CACHE", str(tmp_path / "cache"))
+    judge = {"features": f"encoder:{phase1 / 'model'}", "images": 20, "metrics": ["density_coverage"]}
+    recipe = gan_recipe(tiny_data, phase1 / "model", evaluation=judge, best_metric="coverage", steps=2, eval_every=1)
+    train(recipe, tmp_path / "run")
+    printed = capsys.readouterr().out
+    values = {e["step"]: e["eval/coverage"] for e in entries(tmp_path / "run") if "eval/coverage" in e}
+    best = max((1, 2), key=values.get)
+    assert f"{tmp_path / 'run' / 'best'} (step {best}: coverage {values[best]:.4g})" in printed
+    assert re.search("^  density  .*untrained.*\n  coverage .*untrained", printed, re.MULTILINE)
+
+
+def test_groups_choose_no_model_where_labels_have_none(tiny_data, phase1, tmp_path):
+    judge = {"features": f"encoder:{phase1 / 'model'}", "metrics": ["label_accuracy"]}
+    recipe = gan_recipe(tiny_data, phase1 / "model", evaluation=judge, best_metric="group_accuracy")
+    with pytest.raises(ValueError, match="best_metric is 'group_accuracy', and data .* has no groups of labels"):
+        train(recipe, tmp_path / "run", dry_run=True)
 
 
 def test_looking_at_a_run_does_not_change_it(tiny_data, phase1, tmp_path):

@@ -138,6 +138,14 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("evaluation.images=1", "evaluation.images is 1; it must be at least 2"),
         ("evaluation=imagenet-lite0", "evaluation is imagenet-lite0; it must be a mapping"),
         ("best_metric=kid", "best_metric is 'kid', but phase 'gan' evaluates frechet_encoder"),
+        (
+            "best_metric=precision_recall evaluation.metrics=[precision_recall]",
+            "evaluates frechet_encoder, recall@1, recall@10, precision, recall .did you mean 'precision'",
+        ),
+        (
+            "best_metric=density_coverage evaluation.metrics=[kid,density_coverage]",
+            "evaluates frechet_encoder, recall@1, recall@10, kid, density, coverage .did you mean",
+        ),
         ("loss_weights.nt_xent=1", "'nt_xent', which contrasts two captions of one image, and sampling is 'pairs'"),
         ("steps=010", "'steps' expected int, got str"),
         ("steps=1:30", "'steps' expected int, got str"),

@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--metrics",
         nargs="+",
-        default=["frechet", "kid", "label_accuracy"],
         help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy; r_precision "
-        "and clip_score, by --encoders or by features that read captions (encoder:FOLDER, clip:NAME)",
+        "and clip_score, by --encoders or by features that read captions (encoder:FOLDER, clip:NAME) (default: frechet "
+        "kid label_accuracy, the latter where the held-out split has labels of the training split)",
     )
     parser.add_argument("--images", type=int, metavar="N", help="pictures to draw (default: one a caption)")
     parser.add_argument(

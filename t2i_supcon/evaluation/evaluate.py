@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ from ..metrics.features import NETWORKS, FeatureNetwork, feature_network
 from ..models.weights import weights_hash
 from ..pipeline import load_pipeline
 from .judge import fit_label_classifier
-from .measures import MEASURES, FeatureSet, References, check_measures
+from .measures import DEFAULT_MEASURES, MEASURES, FeatureSet, References, check_measures
 from .pictures import DrawnPictures, FolderPictures, Prompt, RealPictures, choose_prompts, is_known, read_groups
 from .protocol import FILE, Evaluation, Protocol, made_now
 from .significance import bootstrap_errors
@@ -181,16 +181,53 @@ def real_references(
     return References(*sets, fit_label_classifier(labelled.features, labelled.labels), groups_of_labels)
 
 
+def shares_labels(labels: Iterable[int | None], training: Rows) -> bool:
+    """Whether one of the labels, of which None and negative ones are none, is a training row's."""
+    return any(label is not None and label >= 0 for label in set(labels) & set(training["label"][:]))
+
+
+def default_measures(held_out: Rows, training: Rows) -> tuple[str, ...]:
+    """`DEFAULT_MEASURES`, without label_accuracy where no held-out label is a training row's, which
+    it warns of."""
+    if shares_labels(held_out["label"][:], training):
+        return DEFAULT_MEASURES
+    if launched_state().is_main_process:
+        logger.warning(
+            "no label of the held-out rows is among those of the training rows, so label_accuracy cannot be measured: "
+            "it is left out"
+        )
+    return tuple(name for name in DEFAULT_MEASURES if "classifier" not in MEASURES[name].needs)
+
+
 def check_pictures(
-    names: Sequence[str], network: FeatureNetwork, prompts: Sequence[Prompt], encoders: FeatureNetwork | None = None
+    names: Sequence[str],
+    network: FeatureNetwork,
+    prompts: Sequence[Prompt],
+    held_out: Rows,
+    training: Rows,
+    encoders: FeatureNetwork | None = None,
 ) -> None:
-    """Refuses what cannot be measured of these pictures, see `check_measures`, and encoders that
-    nothing would be measured by."""
+    """Refuses what cannot be measured of these pictures, before anything is drawn or embedded.
+
+    Raises:
+        ValueError: see `check_measures`; or no held-out label, or none of the pictures, is a
+            training row's, where one is needed; or nothing would be measured by the encoders.
+    """
     labelled = any(prompt.label >= 0 for prompt in prompts)
     check_measures(names, labelled, network.has_logits, (encoders or network).text_source is not None)
     reading = [name for name, measure in MEASURES.items() if "sentences" in measure.needs]
     if encoders is not None and not set(reading) & set(names):
         raise ValueError(f"encoders are named, but no metric that reads captions: {', '.join(reading)}")
+    if any("classifier" in MEASURES[name].needs for name in names):
+        for whose, labels in (
+            ("held-out rows", held_out["label"][:]),
+            ("pictures", [prompt.label for prompt in prompts]),
+        ):
+            if not shares_labels(labels, training):
+                raise ValueError(
+                    f"no label of the {whose} is among those of the training rows, so label_accuracy cannot be "
+                    "measured: name metrics without it, in --metrics or in a recipe's evaluation.metrics"
+                )
 
 
 def evaluate(
@@ -234,7 +271,7 @@ def evaluate(
     if len(pictures.prompts) < 2:
         raise ValueError(f"there is {len(pictures.prompts)} picture to judge; statistics need at least 2")
     size = pictures.image_size
-    check_pictures(names, network, pictures.prompts, encoders)
+    check_pictures(names, network, pictures.prompts, held_out, training, encoders)
     references = real_references(network, held_out, training, hashes, names, size, groups, batch_size, encoders)
     judged = embed(network.features_and_logits, pictures, batch_size, "pictures", encoders)
     if any("sentences" in MEASURES[name].needs for name in names):
@@ -318,7 +355,7 @@ def run_evaluation(
     features: str = "imagenet-lite0",
     resize: str | None = None,
     encoders: str | None = None,
-    metrics: Sequence[str] = ("frechet", "kid", "label_accuracy"),
+    metrics: Sequence[str] | None = None,
     images: int | None = None,
     captions: Literal["all", "first", "random"] = "first",
     seed: int = 0,
@@ -339,7 +376,8 @@ def run_evaluation(
         features, resize: see `feature_network`.
         encoders: folder or Hub name of encoders, or a feature network that reads captions by its
             name there: r_precision and clip_score are measured by it in place of `features`.
-        metrics: names in `MEASURES`.
+        metrics: names in `MEASURES`; None is frechet, kid and, where held-out rows have labels of
+            training rows, label_accuracy.
         images: how many pictures a model draws; None is one a caption.
         captions, seed, truncation: of what a model draws.
         save_images: also write each picture drawn, as PNG in `output/images`.
@@ -392,7 +430,7 @@ def run_evaluation(
         held_out,
         training,
         (content_hash(held_out), content_hash(training)),
-        metrics,
+        default_measures(held_out, training) if metrics is None else metrics,
         data=data,
         split=split,
         captions=captions if prompts_split is None else f"{captions} of {prompts_split}",

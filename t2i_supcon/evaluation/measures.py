@@ -169,6 +169,9 @@ MEASURES = {
 }
 
 
+DEFAULT_MEASURES = ("frechet", "kid", "label_accuracy")
+
+
 def numbers_of(names: Iterable[str]) -> dict[str, bool]:
     """The numbers that these measures judge by, and whether higher is better."""
     return {number: higher for name in names for number, higher in MEASURES[name].numbers.items()}

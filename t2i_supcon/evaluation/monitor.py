@@ -49,7 +49,7 @@ class GeneratorMonitor:
         self.network = feature_network(features).to(device)
         self.tokenizer = tokenizer
         self.prompts = choose_prompts(held_out, "first", images, 0, tokenizer)
-        check_pictures(names, self.network, self.prompts)
+        check_pictures(names, self.network, self.prompts, held_out, training)
         hashes = content_hash(held_out), content_hash(training)
         self.references = real_references(self.network, held_out, training, hashes, names, image_size, groups)
         self.yardstick = {}

@@ -12,7 +12,7 @@ import forked
 import numpy as np
 import pytest
 import torch
-from conftest import CAPTIONS, TINY_IMAGE, TINY_TEXT, encoded, picture
+from conftest import CAPTIONS, TINY_IMAGE, TINY_TEXT, encoded, picture, write_dataset
 from PIL import Image
 from transformers import AutoTokenizer
 
@@ -194,6 +194,27 @@ def test_data_may_call_its_columns_otherwise_and_have_no_labels(folders, tmp_pat
     load_script().main([str(one) for one in (*options, "--columns", "image=picture", "captions=text", "label=null")])
     protocol = Evaluation.load(tmp_path / "out").protocol
     assert (protocol.real, protocol.generated) == (8, 8)
+
+
+def test_labels_that_no_training_row_has_are_not_asked_for(folders, tmp_path, caplog):
+    """As in CUB's split, whose classes are disjoint."""
+    model, features = folders
+    data = write_dataset(write_dataset(tmp_path / "data", [0, 1] * 4), [2, 3] * 4, "test")
+    common = ["--model", model, "--data", data, "--features", features, "--output", tmp_path / "out"]
+
+    def evaluate(*more):
+        load_script().main([str(one) for one in (*common, *more)])
+
+    asked = "--metrics", "frechet", "label_accuracy"
+    held_out = "no label of the held-out rows is among those of the training rows, so label_accuracy cannot be measured"
+    with pytest.raises(SystemExit, match=f"{held_out}: name metrics without it"):
+        evaluate(*asked, "--save-images")
+    with pytest.raises(SystemExit, match="no label of the pictures is among those of the training rows"):
+        evaluate(*asked, "--split", "train", "--prompts-split", "test")
+    assert not list(tmp_path.glob("out/**/*.*")) and not (tmp_path / "cache").exists()  # nothing drawn or embedded
+    evaluate()
+    assert Evaluation.load(tmp_path / "out").values.keys() == {"frechet", "frechet.bias", "kid"}
+    assert f"{held_out}: it is left out" in caplog.text
 
 
 def test_a_distance_that_is_mostly_bias_is_warned_of(caplog):

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
-from conftest import TINY_IMAGE, TINY_TEXT, full_disk, states_equal
+from conftest import TINY_IMAGE, TINY_TEXT, full_disk, states_equal, write_dataset
 from forked import TIMEOUT, Forked
 from PIL import Image
 from training.conftest import assert_same_run, encoder_recipe, entries, gan_recipe, launch, newest
@@ -377,6 +377,15 @@ def test_the_best_model_is_chosen_by_either_number_of_a_measure(tiny_data, phase
     best = max((1, 2), key=values.get)
     assert f"{tmp_path / 'run' / 'best'} (step {best}: coverage {values[best]:.4g})" in printed
     assert re.search("^  density  .*untrained.*\n  coverage .*untrained", printed, re.MULTILINE)
+
+
+def test_labels_that_no_training_row_has_are_refused_before_training(phase1, tmp_path, monkeypatch):
+    monkeypatch.setenv("T2I_SUPCON_CACHE", str(tmp_path / "cache"))
+    data = write_dataset(write_dataset(tmp_path / "data", [0, 1] * 8), [2, 3] * 8, "test")
+    judge = {"features": f"encoder:{phase1 / 'model'}", "metrics": ["frechet", "label_accuracy"]}
+    with pytest.raises(ValueError, match="no label of the held-out rows is among those of the training rows"):
+        train(gan_recipe(data, phase1 / "model", evaluation=judge), tmp_path / "run", dry_run=True)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_groups_choose_no_model_where_labels_have_none(tiny_data, phase1, tmp_path):

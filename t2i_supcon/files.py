@@ -15,7 +15,7 @@ LOCK = ".lock"
 def new_folder(final: Path) -> Iterator[Path]:
     """Gives a folder to fill that takes the place of `final` once the block ends without an error,
     and vanishes otherwise."""
-    partial = final.with_name(f".partial-{final.name}")
+    partial = partial_folder(final)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -28,6 +28,11 @@ def new_folder(final: Path) -> Iterator[Path]:
         os.replace(final, _replaced(final))  # deleting takes time, in which a killed process would leave half of it
     os.replace(partial, final)
     shutil.rmtree(_replaced(final), ignore_errors=True)
+
+
+def partial_folder(final: Path) -> Path:
+    """The one that `new_folder` gives, for other processes that fill it, too."""
+    return final.with_name(f".partial-{final.name}")
 
 
 def recover_folder(final: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from ..data import Columns, Rows, load_rows, to_pil
 from ..data.emoji import FOLDER as EMOJI_FOLDER
 from ..figures import labelled_grid
+from ..files import new_folder, partial_folder
 from ..identity import content_hash, pictures_hash
 from ..memory import keep_freed_memory
 from ..metrics import feature_statistics, frechet_bias
@@ -380,12 +382,12 @@ def run_evaluation(
             training rows, label_accuracy.
         images: how many pictures a model draws; None is one a caption.
         captions, seed, truncation: of what a model draws.
-        save_images: also write each picture drawn, as PNG in `output/images`.
+        save_images: also write each picture drawn, as PNG in `output/images`, which is there once
+            all are.
         bootstrap: sets of the pictures drawn with replacement, for standard errors of all numbers.
 
     Raises:
-        ValueError, OSError: one of these is not there or does not fit; nothing is written then, but
-            pictures that were drawn with save_images.
+        ValueError, OSError: one of these is not there or does not fit; nothing is written then.
     """
     if (model is None) == (images_folder is None):
         raise ValueError("name either a model or a folder of images to evaluate")
@@ -401,8 +403,9 @@ def run_evaluation(
         given := [name for name, value in of_models.items() if value is not None and value is not False]
     ):
         raise ValueError(f"{', '.join(given)}: only of what a model draws; {images_folder} holds its pictures already")
-    if save_images and any((output / "images").glob("*.png")):
-        raise ValueError(f"output: {output / 'images'} holds pictures already; name another folder, or move them")
+    saved = output / "images"
+    if save_images and saved.exists() and (not saved.is_dir() or any(saved.iterdir())):
+        raise ValueError(f"output: {saved} is there already; name another folder, or move it away")
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"output: {output} is a file; name a folder")
     keep_freed_memory()
@@ -421,33 +424,38 @@ def run_evaluation(
         if prompts_split is not None:
             described = load_rows(data, prompts_split, columns=called, label_names=label_names)
         prompts = choose_prompts(described, captions, images, seed, tokenizer)
-        save_to = output / "images" if save_images else None
+        save_to = partial_folder(saved) if save_images else None
         pictures = DrawnPictures(network.text_encoder, network.generator, tokenizer, prompts, seed, truncation, save_to)
         subject = subject_of_model(Path(model) if Path(model).is_dir() else None, model, network)
-    found = evaluate(
-        pictures,
-        feature_network(features, resize).to(launched_state().device),
-        held_out,
-        training,
-        (content_hash(held_out), content_hash(training)),
-        default_measures(held_out, training) if metrics is None else metrics,
-        data=data,
-        split=split,
-        captions=captions if prompts_split is None else f"{captions} of {prompts_split}",
-        subject=subject,
-        groups=label_groups(data),
-        batch_size=batch_size,
-        encoders=None if encoders is None else caption_network(encoders).to(launched_state().device),
-        bootstrap=bootstrap,
-    )
-    if launched_state().is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        shown = next(pictures.batches(min(GRID, len(pictures.prompts))))
-        sentences = [pictures.prompts[number].caption for number in shown.numbers]
-        labelled_grid([to_pil(image) for image in shown.images], sentences, columns=6).save(output / "evaluation.png")
-        (output / "evaluation.md").write_text(values_table(found) + "\n", encoding="utf-8")
+    state = launched_state()
+    with new_folder(saved) if save_images and state.is_main_process else nullcontext():
+        state.wait_for_everyone()  # before the others draw into it
+        found = evaluate(
+            pictures,
+            feature_network(features, resize).to(state.device),
+            held_out,
+            training,
+            (content_hash(held_out), content_hash(training)),
+            default_measures(held_out, training) if metrics is None else metrics,
+            data=data,
+            split=split,
+            captions=captions if prompts_split is None else f"{captions} of {prompts_split}",
+            subject=subject,
+            groups=label_groups(data),
+            batch_size=batch_size,
+            encoders=None if encoders is None else caption_network(encoders).to(state.device),
+            bootstrap=bootstrap,
+        )
+        if state.is_main_process:
+            output.mkdir(parents=True, exist_ok=True)
+            shown = next(pictures.batches(min(GRID, len(pictures.prompts))))
+            sentences = [pictures.prompts[number].caption for number in shown.numbers]
+            grid = labelled_grid([to_pil(image) for image in shown.images], sentences, columns=6)
+            grid.save(output / "evaluation.png")
+            (output / "evaluation.md").write_text(values_table(found) + "\n", encoding="utf-8")
+    if state.is_main_process:
         found.save(output / FILE)
-    launched_state().wait_for_everyone()
+    state.wait_for_everyone()
     return found
 
 

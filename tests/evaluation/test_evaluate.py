@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from t2i_supcon.data import build_tokenizer, load_rows
-from t2i_supcon.evaluation import Evaluation
+from t2i_supcon.evaluation import DrawnPictures, Evaluation
 from t2i_supcon.evaluation.evaluate import embed_real, warn_of_bias
 from t2i_supcon.evaluation.protocol import check_comparable
 from t2i_supcon.metrics import feature_statistics, frechet_distance, kernel_distance
@@ -100,6 +100,31 @@ def test_a_model_and_its_saved_pictures_are_judged_alike(folders, encoders, tiny
     assert content["protocol"]["features"]["sha256"] and content["made"]["versions"]["torch"] == torch.__version__
 
 
+def test_pictures_of_an_evaluation_that_was_stopped_are_drawn_again(folders, tiny_data, tmp_path, monkeypatch):
+    model, features = folders
+    out = tmp_path / "out"
+    options = ["--model", model, "--data", tiny_data, "--features", features, "--metrics", "frechet", "--output", out]
+    options = [str(one) for one in (*options, "--images", 9, "--batch-size", 3, "--save-images")]
+    save = DrawnPictures._save
+
+    def press_ctrl_c(pictures, numbers, images):
+        save(pictures, numbers, images)
+        if 4 in numbers:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(DrawnPictures, "_save", press_ctrl_c)
+        load_script().main(options)
+    assert stopped.value.code == 130 and not list(out.iterdir())
+    (out / ".partial-images").mkdir()
+    (out / ".partial-images" / "000059.png").touch()  # as a killed one leaves it
+    load_script().main(options)
+    assert sorted(path.name for path in (out / "images").iterdir()) == [f"00000{i}.png" for i in range(9)]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("evaluation.json", "evaluation.md", "evaluation.png", "images")
+    ]
+
+
 @pytest.fixture
 def others(model, tokenizer, tmp_path):
     """A folder of encoders that are narrower than those of `folders`."""
@@ -140,8 +165,10 @@ def test_two_processes_find_the_same_numbers(folders, others, tiny_data, tmp_pat
     options = [*map(str, options), "--encoders", str(others)]
     options += ["--metrics", "frechet", "kid", "label_accuracy", *OF_CAPTIONS]
     load_script().main([*options, "--output", str(tmp_path / "one")])
-    done = forked.run_together([sys.executable, SCRIPT, *options, "--output", tmp_path / "two"])
+    done = forked.run_together([sys.executable, SCRIPT, *options, "--save-images", "--output", tmp_path / "two"])
     done.check_returncode()
+    assert len(list((tmp_path / "two" / "images").glob("*.png"))) == 31
+    assert not (tmp_path / "two" / ".partial-images").exists()
     assert done.stdout.count("| frechet |") == 1  # they know each other
     one, two = (Evaluation.load(tmp_path / name) for name in ("one", "two"))
     assert one.values == pytest.approx(two.values, rel=1e-5)
@@ -262,7 +289,10 @@ def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):
         ),
         (["--model", model, "--columns", "captions=text"], "there is no column 'text' for captions"),
         (["--model", model, "--output", tmp_path / "file"], "output: .*file is a file; name a folder"),
-        (["--model", model, "--save-images", "--output", tmp_path / "earlier"], "images holds pictures already"),
+        (
+            ["--model", model, "--save-images", "--output", tmp_path / "earlier"],
+            "images is there already; name another",
+        ),
         (["--images-folder", tmp_path / "empty"], "there is no PNG file"),
         (["--images-folder", tmp_path / "mixed"], "must be square and of one size; found 8 x 8 .a.png., 9 x 9 .b.png."),
     ]

@@ -15,56 +15,58 @@ import argparse
 import sys
 from pathlib import Path
 
+# read by `run_suite.py`, too, which checks the options of a suite before anything runs
+PARSER = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+judged = PARSER.add_mutually_exclusive_group(required=True)
+judged.add_argument("--model", help="folder of a saved text-to-image model, or its name on the Hub")
+judged.add_argument("--images-folder", type=Path, help="folder of square PNG files of one size, by any model")
+PARSER.add_argument("--output", type=Path, required=True, help="folder for the result")
+PARSER.add_argument("--data", default="emoji", help="real pictures and captions, as a recipe's data.name")
+PARSER.add_argument(
+    "--columns",
+    nargs="+",
+    default=[],
+    metavar="NAME=COLUMN",
+    help="what the data calls its columns, e.g. captions=text label=null (no labels)",
+)
+PARSER.add_argument("--split", default="test", help="held-out split (default: test)")
+PARSER.add_argument("--training-split", default="train", help="training split, the yardstick (default: train)")
+PARSER.add_argument(
+    "--features",
+    default="imagenet-lite0",
+    help="imagenet-lite0 (default), inception-fid or inception-fid:FILE, encoder:FOLDER, clip:NAME, vision:NAME",
+)
+PARSER.add_argument(
+    "--encoders",
+    metavar="FOLDER_OR_NAME",
+    help="encoders, or clip:NAME, that r_precision and clip_score go by in place of --features",
+)
+PARSER.add_argument("--resize", choices=["torch", "tf1", "clean"], help="of inception-fid (default: torch)")
+PARSER.add_argument(
+    "--metrics",
+    nargs="+",
+    help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy; r_precision "
+    "and clip_score, by --encoders or by features that read captions (encoder:FOLDER, clip:NAME) (default: frechet "
+    "kid label_accuracy, the latter where the held-out split has labels of the training split)",
+)
+PARSER.add_argument("--images", type=int, metavar="N", help="pictures to draw (default: one a caption)")
+PARSER.add_argument(
+    "--captions", choices=["first", "random", "all"], default="first", help="of each held-out row (default: first)"
+)
+PARSER.add_argument(
+    "--prompts-split", metavar="SPLIT", help="draw the captions of another split, e.g. train (default: --split)"
+)
+PARSER.add_argument("--seed", type=int, default=0, help="of captions and noise (default: 0)")
+PARSER.add_argument("--truncation", type=float, help="keep the noise within this bound")
+PARSER.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
+PARSER.add_argument(
+    "--bootstrap", type=int, metavar="N", help="standard errors of all numbers, from N sets drawn of the pictures"
+)
+PARSER.add_argument("--save-images", action="store_true", help="also write each picture drawn, with its prompt")
+
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    judged = parser.add_mutually_exclusive_group(required=True)
-    judged.add_argument("--model", help="folder of a saved text-to-image model, or its name on the Hub")
-    judged.add_argument("--images-folder", type=Path, help="folder of square PNG files of one size, by any model")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the result")
-    parser.add_argument("--data", default="emoji", help="real pictures and captions, as a recipe's data.name")
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        default=[],
-        metavar="NAME=COLUMN",
-        help="what the data calls its columns, e.g. captions=text label=null (no labels)",
-    )
-    parser.add_argument("--split", default="test", help="held-out split (default: test)")
-    parser.add_argument("--training-split", default="train", help="training split, the yardstick (default: train)")
-    parser.add_argument(
-        "--features",
-        default="imagenet-lite0",
-        help="imagenet-lite0 (default), inception-fid or inception-fid:FILE, encoder:FOLDER, clip:NAME, vision:NAME",
-    )
-    parser.add_argument(
-        "--encoders",
-        metavar="FOLDER_OR_NAME",
-        help="encoders, or clip:NAME, that r_precision and clip_score go by in place of --features",
-    )
-    parser.add_argument("--resize", choices=["torch", "tf1", "clean"], help="of inception-fid (default: torch)")
-    parser.add_argument(
-        "--metrics",
-        nargs="+",
-        help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy; r_precision "
-        "and clip_score, by --encoders or by features that read captions (encoder:FOLDER, clip:NAME) (default: frechet "
-        "kid label_accuracy, the latter where the held-out split has labels of the training split)",
-    )
-    parser.add_argument("--images", type=int, metavar="N", help="pictures to draw (default: one a caption)")
-    parser.add_argument(
-        "--captions", choices=["first", "random", "all"], default="first", help="of each held-out row (default: first)"
-    )
-    parser.add_argument(
-        "--prompts-split", metavar="SPLIT", help="draw the captions of another split, e.g. train (default: --split)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of captions and noise (default: 0)")
-    parser.add_argument("--truncation", type=float, help="keep the noise within this bound")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
-    parser.add_argument(
-        "--bootstrap", type=int, metavar="N", help="standard errors of all numbers, from N sets drawn of the pictures"
-    )
-    parser.add_argument("--save-images", action="store_true", help="also write each picture drawn, with its prompt")
-    options = vars(parser.parse_args(arguments))
+    options = vars(PARSER.parse_args(arguments))
 
     try:
         from accelerate import PartialState  # after parsing: --help should not wait for torch

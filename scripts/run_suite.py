@@ -3,9 +3,10 @@
 python scripts/run_suite.py --suite emoji --dry-run
 python scripts/run_suite.py --suite emoji --output runs/emoji --at-once 2
 
-What is done is skipped, what was stopped goes on; runs that lie there and are of another recipe are
-refused. A cell that fails is reported and does not stop the others; its `suite.log` says why. Cells
-with overrides have rows of their own in the table. Exit code 1: a cell failed.
+Recipes, options of the evaluation and the metric are checked before anything runs. What is done is
+skipped, what was stopped goes on; runs that lie there and are of another recipe are refused. A cell
+that fails is reported and does not stop the others; its `suite.log` says why. Cells with overrides
+have rows of their own in the table. Exit code 1: a cell failed.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         cells = suite.load_suite(options.suite, SCRIPTS / "suites")
         if options.dry_run:
+            suite.check_evaluation(cells, SCRIPTS)
             encoders, gans = suite.plan(cells, output, SCRIPTS / "recipes")
             print(suite.describe([*encoders, *gans]))
             return

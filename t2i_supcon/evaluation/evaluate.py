@@ -29,7 +29,7 @@ from ..metrics.features import NETWORKS, FeatureNetwork, feature_network
 from ..models.weights import weights_hash
 from ..pipeline import load_pipeline
 from .judge import fit_label_classifier
-from .measures import DEFAULT_MEASURES, MEASURES, FeatureSet, References, check_measures
+from .measures import DEFAULT_MEASURES, MEASURES, FeatureSet, References, check_encoders, check_measures
 from .pictures import DrawnPictures, FolderPictures, Prompt, RealPictures, choose_prompts, is_known, read_groups
 from .protocol import FILE, Evaluation, Protocol, made_now
 from .significance import bootstrap_errors
@@ -217,9 +217,8 @@ def check_pictures(
     """
     labelled = any(prompt.label >= 0 for prompt in prompts)
     check_measures(names, labelled, network.has_logits, (encoders or network).text_source is not None)
-    reading = [name for name, measure in MEASURES.items() if "sentences" in measure.needs]
-    if encoders is not None and not set(reading) & set(names):
-        raise ValueError(f"encoders are named, but no metric that reads captions: {', '.join(reading)}")
+    if encoders is not None:
+        check_encoders(names)
     if any("classifier" in MEASURES[name].needs for name in names):
         for whose, labels in (
             ("held-out rows", held_out["label"][:]),

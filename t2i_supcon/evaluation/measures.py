@@ -208,6 +208,13 @@ class References:
         return numbers
 
 
+def check_encoders(names: Sequence[str]) -> None:
+    """Raises ValueError for encoders that none of these measures reads captions by."""
+    reading = [name for name, measure in MEASURES.items() if "sentences" in measure.needs]
+    if not set(reading) & set(names):
+        raise ValueError(f"encoders are named, but no metric that reads captions: {', '.join(reading)}")
+
+
 def check_measures(names: Sequence[str], has_labels: bool, has_logits: bool, has_sentences: bool = False) -> None:
     """Refuses what cannot be measured, before anything is drawn.
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,18 +13,20 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 from tqdm.auto import tqdm
 
 from ..cards import ARCHITECTURES, Link, guidance_of
 from ..evaluation import Evaluation, compare_files
+from ..evaluation.measures import DEFAULT_MEASURES, check_encoders, check_measures, numbers_of
 from ..evaluation.protocol import FILE
 from ..evaluation.tables import UNSEEN
 from ..hub import push_model
 from ..publishing import model_files
 from .recipe import GANRecipe, Recipe, load_recipe, recipe_values
-from .recipe_files import find_recipe, read_with_bases, shortened
+from .recipe_files import find_recipe, hint, read_with_bases, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class Suite:
         training: options of `scripts/train.py`, for both phases.
         evaluation: options of `scripts/evaluate.py`.
         minutes: how long runs take where the suite was tried, by the name of the recipe.
-        metric: that the table shows.
+        metric: the number of the evaluation that the table shows.
         judge: fields `recipe` and `seed` of a run of phase 1 that guides no cell: its encoders read
             the captions in all evaluations (`--encoders`).
     """
@@ -114,14 +117,26 @@ def load_suite(name: str, folder: Path) -> Suite:
     for cell in values["cells"]:
         if not isinstance(cell, dict) or "recipe" not in cell or cell.keys() - {"recipe", "overrides", "seeds"}:
             raise ValueError(f"{path}: a cell is {shortened(cell)}; it has recipe and may have overrides and seeds")
+        if not isinstance(cell["recipe"], str):
+            raise ValueError(f"{path}: the recipe of a cell is {shortened(cell['recipe'])}; it must be the name of one")
         _check_lists(cell, path)
     _check_lists(values, path)
     minutes = values.get("minutes", {})
     if not isinstance(minutes, dict) or not all(isinstance(value, (int, float)) for value in minutes.values()):
         raise ValueError(f"{path}: minutes are {shortened(minutes)}; they are a number for each recipe named")
     judge = values.get("judge")
-    if judge is not None and (not isinstance(judge, dict) or judge.keys() != {"recipe", "seed"}):
-        raise ValueError(f"{path}: judge is {shortened(judge)}; it has recipe and seed")
+    if judge is not None and not (
+        isinstance(judge, dict)
+        and judge.keys() == {"recipe", "seed"}
+        and isinstance(judge["recipe"], str)
+        and type(judge["seed"]) is int
+        and judge["seed"] >= 0
+    ):
+        raise ValueError(
+            f"{path}: judge is {shortened(judge)}; it has recipe and seed, a name and a whole number from 0 up"
+        )
+    if not isinstance(values.get("metric", ""), str):
+        raise ValueError(f"{path}: metric is {shortened(values['metric'])}; it must be the name of one number")
     return Suite(**values)
 
 
@@ -136,12 +151,44 @@ def _check_lists(values: dict, path: Path) -> None:
             raise ValueError(f"{path}: {key} are {shortened(given)}; they are a list of strings: quote its numbers")
 
 
+def check_evaluation(suite: Suite, scripts: Path) -> None:
+    """Refuses what no evaluation of the suite could do: before its first run, instead of behind it.
+
+    Args:
+        scripts: where `evaluate.py` lies, whose options the suite's must be.
+
+    Raises:
+        ValueError: an option or a metric that there is not, a judge of captions that no metric
+            reads, or a table of a number that is not measured.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(f"evaluation of the suite: {message}")
+
+    parser = runpy.run_path(str(scripts / "evaluate.py"))["PARSER"]
+    parser.error = refuse
+    options = parser.parse_args(["--model", "MODEL", "--output", "OUTPUT", *suite.evaluation])
+    names = DEFAULT_MEASURES if options.metrics is None else options.metrics
+    try:
+        check_measures(names, has_labels=True, has_logits=True, has_sentences=True)  # that there are such
+        if suite.judge is not None or options.encoders is not None:
+            check_encoders(names)
+    except ValueError as error:
+        refuse(str(error))
+    if suite.metric not in (numbers := numbers_of(names)):
+        raise ValueError(
+            f"metric of the suite is {suite.metric!r}, and its evaluation measures "
+            f"{', '.join(numbers)}{hint(suite.metric, numbers)}"
+        )
+
+
 def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job]]:
     """The runs of a suite: phase 1, each once for all cells that build on it, then phase 2.
 
     Raises:
-        FileNotFoundError, ValueError: a recipe that is not there or of another phase, a cell that
-            stands twice, or a run in `output` that is of another recipe.
+        FileNotFoundError, ValueError: a recipe that is not there, of another phase or, with the
+            overrides, none; a cell that stands twice; or a run in `output` that is of another
+            recipe.
     """
     encoders: dict[Path, Job] = {}
     gans: dict[Path, Job] = {}
@@ -153,8 +200,6 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
         encoders[folder] = Job(folder, recipe, own, training, suite.minutes.get(recipe))
         return folder
 
-    if suite.judge is not None and isinstance(load_recipe(suite.judge["recipe"], recipes), GANRecipe):
-        raise ValueError(f"the recipe {suite.judge['recipe']!r} of the judge is of phase 2; name one of phase 1")
     judges = () if suite.judge is None else (phase1(**suite.judge),)
     judging = [option for folder in judges for option in ("--encoders", str(folder / "model"))]
     for cell in suite.cells:
@@ -185,17 +230,22 @@ def plan(suite: Suite, output: Path, recipes: Path) -> tuple[list[Job], list[Job
 
 
 def check_recipes(jobs: Sequence[Job], recipes: Path) -> None:
-    """Refuses to count runs of other settings as those of this suite.
+    """Refuses jobs whose recipes are none, and to count runs of other settings as those of this
+    suite.
 
     Raises:
-        ValueError: a run that was made, or begun, by a recipe that differs from its job's.
+        FileNotFoundError, ValueError: see `load_recipe`; a recipe of phase 2 where encoders are
+            trained; or a run that was made, or begun, by a recipe that differs from its job's.
     """
     for job in jobs:
+        recipe = load_recipe(job.recipe, recipes, list(job.overrides))
+        if job.evaluation is None and isinstance(recipe, GANRecipe):
+            raise ValueError(f"the recipe {job.recipe!r} of encoders is of phase 2; name one of phase 1")
         path = job.folder / "recipe.yaml"
         if not path.is_file():
             continue
         made = yaml.safe_load(path.read_text(encoding="utf-8"))
-        wanted = recipe_values(load_recipe(job.recipe, recipes, list(job.overrides)))
+        wanted = recipe_values(recipe)
         for values in (made, wanted):
             if values.get("encoders"):
                 values["encoders"] = Path(values["encoders"]).parts[-2:]  # wherever the folder of all runs lies
@@ -298,15 +348,19 @@ def _are_related(recipe: Recipe, other: Recipe) -> bool:
 
 
 def describe(jobs: Sequence[Job]) -> str:
-    """A line for each run: whether it is done, its recipe and how long it takes."""
+    """A line for each run: whether it is done, its recipe and how long it takes, where that is
+    known; then all of them together."""
     lines = []
     for job in jobs:
         state = "done" if job.result.exists() else "begun" if job.folder.exists() else "to do"
         time = "" if job.minutes is None else f"  about {job.minutes:g} min"
         lines.append(f"{state:6} {job.folder.name:50}{time}")
     left = [job.minutes for job in jobs if not job.result.exists()]
-    known = sum(minutes for minutes in left if minutes is not None)
-    lines.append(f"{len(left)} of {len(jobs)} to run, about {known / 60:.1f} h one after another")
+    known = [minutes for minutes in left if minutes is not None]
+    time = f", about {sum(known) / 60:.1f} h one after another" if known else ""
+    if unknown := len(left) - len(known):
+        time += f"; how long {f'{unknown} of them' if known else 'they'} take is not known"
+    lines.append(f"{len(left)} of {len(jobs)} to run{time}")
     return "\n".join(lines)
 
 
@@ -384,10 +438,11 @@ def run_suite(suite: Suite, output: Path, recipes: Path, scripts: Path, at_once:
         The runs that failed; the others go on beside them.
 
     Raises:
-        FileNotFoundError, ValueError: as from `plan`, or `at_once` below 1.
+        FileNotFoundError, ValueError: as from `check_evaluation` and `plan`, or `at_once` below 1.
     """
     if at_once < 1:
         raise ValueError(f"at_once is {at_once}; at least 1 run goes on at a time")
+    check_evaluation(suite, scripts)
     encoders, gans = plan(suite, output, recipes)
     phase1 = {job.folder: job for job in encoders}
     running: dict[Job, Future[bool]] = {}

@@ -4,6 +4,7 @@ else."""
 import dataclasses
 import json
 import os
+import runpy
 import shutil
 import signal
 import threading
@@ -69,7 +70,9 @@ def test_phase_1_is_planned_once_for_all_that_build_on_it(recipes, tiny_data, tm
     planned = load_recipe(job.recipe, recipes, list(job.overrides))
     assert planned.encoders == str(job.needs[0] / "model") and planned.steps == 3
     text = suite.describe([*encoders, *gans])
-    assert "to do  scl-seed5" in text and "about 15 min" in text and "6 of 6 to run, about 0.5 h" in text
+    assert "to do  scl-seed5" in text and "about 15 min" in text
+    assert "6 of 6 to run, about 0.5 h one after another; how long 4 of them take is not known" in text
+    assert suite.describe(encoders).endswith("\n2 of 2 to run; how long they take is not known")
 
 
 def test_a_judge_reads_the_captions_of_all_cells_and_guides_none(recipes, tiny_data, tmp_path):
@@ -82,7 +85,7 @@ def test_a_judge_reads_the_captions_of_all_cells_and_guides_none(recipes, tiny_d
         assert evaluate[evaluate.index("--encoders") + 1] == str(judge / "model") and job.needs[0] == judge
     with pytest.raises(ValueError, match="the judge enc-seed0 would guide cells, too"):
         suite.plan(dataclasses.replace(chosen, judge={"recipe": "enc", "seed": 0}), tmp_path / "out", recipes)
-    with pytest.raises(ValueError, match="'scl' of the judge is of phase 2"):
+    with pytest.raises(ValueError, match="'scl' of encoders is of phase 2"):
         suite.plan(dataclasses.replace(chosen, judge={"recipe": "scl", "seed": 9}), tmp_path / "out", recipes)
     with pytest.raises(FileNotFoundError, match="nobody"):
         suite.plan(dataclasses.replace(chosen, judge={"recipe": "nobody", "seed": 9}), tmp_path / "out", recipes)
@@ -103,7 +106,7 @@ def test_a_suite_runs_goes_on_and_compares(recipes, tiny_data, tmp_path, capsys,
     monkeypatch.setattr(suite.subprocess, "Popen", forked.Forked)  # the same scripts, started at once
     monkeypatch.chdir(SCRIPTS.parent)
     (recipes / "broken.yaml").write_text("base: scl\nmodel_config: {image_size: 17}\n")
-    (recipes / "enc-broken.yaml").write_text("base: enc\nmodel_config: {image_config: {image_size: -1}}\n")
+    (recipes / "enc-broken.yaml").write_text("base: enc\nword_vectors: nowhere.safetensors\n")
     (recipes / "lost.yaml").write_text("base: scl\nencoders: runs/enc-broken/model\n")
     chosen = cells(tiny_data, tmp_path, names=("broken", "lost", "plain", "scl"))
     failed = suite.run_suite(chosen, tmp_path / "out", recipes_in_scripts(recipes, tmp_path), tmp_path / "scripts")
@@ -210,12 +213,45 @@ def recipes_in_scripts(recipes, tmp_path):
         ("cells: [{recipe: scl}]\nseeds: [0]\nminutes: 9\n", "minutes are 9; they are a number for each recipe"),
         ("cells: [{recipe: scl}]\nseeds: [0]\nsteps: 3\n", "a suite has no 'steps'"),
         ("cells: [{recipe: scl}]\nseeds: [0]\njudge: enc\n", "judge is enc; it has recipe and seed"),
+        ("cells: [{recipe: scl}]\nseeds: [0]\njudge: {recipe: enc, seed: abc}\n", "seed, a name and a whole number"),
+        ("cells: [{recipe: scl}]\nseeds: [0]\njudge: {recipe: [enc], seed: 1}\n", "judge is .*; it has recipe and"),
+        ("cells: [{recipe: [scl]}]\nseeds: [0]\n", "the recipe of a cell is .'scl'.; it must be the name of one"),
+        ("cells: [{recipe: scl}]\nseeds: [0]\nmetric: [kid]\n", "metric is .'kid'.; it must be the name of one"),
     ],
 )
 def test_what_is_no_suite_is_named(text, message, tmp_path):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
         suite.load_suite("mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("encoder_overrides: [stepz=5]", "enc.yaml: there is no field 'stepz' .did you mean 'steps'"),
+        ("encoder_overrides: [loss_weights.d_adv=1]", "enc.yaml: loss_weights names 'd_adv', but phase 'encoders'"),
+        ("seeds: [9999999999]", "seed is 9,999,999,999; it must be at least 0"),
+        ('evaluation: [--imagez, "4"]', "evaluation of the suite: unrecognized arguments: --imagez 4"),
+        ("evaluation: [--images, four]", "evaluation of the suite: argument --images: invalid int value: 'four'"),
+        ("evaluation: [--metrics, frechett]", "evaluation of the suite: there is no metric 'frechett'"),
+        ("metric: frechett", "metric of the suite is 'frechett', and .* frechet, kid.*did you mean 'frechet'"),
+        ("metric: r_precision", "metric of the suite is 'r_precision', and its evaluation measures frechet, kid"),
+        ("judge: {recipe: enc, seed: 9}", "evaluation of the suite: encoders are named, but no metric that reads"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_would_fail_in_the_middle_is_refused_before_anything_runs(
+    changes, message, dry_run, recipes, tmp_path, monkeypatch
+):
+    values = {"cells": [{"recipe": "scl"}], "seeds": [0]} | yaml.safe_load(changes)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    script = runpy.run_path(str(SCRIPTS / "run_suite.py"))["main"]
+    recipes_in_scripts(recipes, tmp_path)
+    monkeypatch.setitem(script.__globals__, "SCRIPTS", tmp_path / "scripts")
+    options = ["--suite", str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        script([*options, "--dry-run"] if dry_run else options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_cells_that_cannot_run_are_named(recipes, tiny_data, tmp_path):
@@ -229,7 +265,10 @@ def test_cells_that_cannot_run_are_named(recipes, tiny_data, tmp_path):
 
 @pytest.mark.parametrize("name", ["emoji", "cub", "coco"])
 def test_shipped_suites_plan(name, tmp_path):
-    encoders, gans = suite.plan(suite.load_suite(name, SCRIPTS / "suites"), tmp_path, SCRIPTS / "recipes")
+    chosen = suite.load_suite(name, SCRIPTS / "suites")
+    suite.check_evaluation(chosen, SCRIPTS)
+    encoders, gans = suite.plan(chosen, tmp_path, SCRIPTS / "recipes")
+    assert ("how long they take is not known" in suite.describe([*encoders, *gans])) == (name != "emoji")
     of_the_paper = {
         f"{gan}-{name}{end}" for gan in ("attngan", "dmgan", "ssagan", "galip") for end in ("", "-baseline")
     }

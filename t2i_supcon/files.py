@@ -59,14 +59,16 @@ def only_user(folder: Path, patience: float = 15.0) -> Iterator[None]:
         FileExistsError: another process is still there.
         OSError: `folder` cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=patience)
     except Timeout as error:
         raise FileExistsError(
             f"another run is writing into {folder}: wait until it ends, or choose another --output-dir"
         ) from error
+    except OSError as error:
+        raise OSError(f"{folder} could not be written: {error.strerror}; choose another --output-dir") from error
     try:
         yield
     finally:

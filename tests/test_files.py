@@ -47,3 +47,10 @@ def test_a_folder_is_of_one_process_until_that_ends_or_is_killed(tmp_path):
     for _ in range(2):
         with only_user(run, patience=0):
             pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file/run could not be written: Not a directory; choose another --output-dir"):
+        with only_user(tmp_path / "file" / "run"):
+            raise AssertionError("there is no such folder")

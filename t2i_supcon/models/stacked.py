@@ -244,6 +244,7 @@ class StackedGenerator(StackedModel):
         word_embs: Tensor | None = None,
         attention_mask: Tensor | None = None,
         conditioning_noise: Tensor | None = None,
+        num_scales: int | None = None,
     ) -> GeneratorOutput:
         """Draws one image per row and scale.
 
@@ -254,6 +255,7 @@ class StackedGenerator(StackedModel):
             attention_mask: (B, T), 1 = real word, at least one in each row; all ones when absent.
             conditioning_noise: (B, C), the normal draw of conditioning augmentation; drawn here
                 when absent.
+            num_scales: how many scales to draw, from the lowest; all when absent.
 
         Returns:
             `images` in [-1, 1] from low to high, `mu` and `logvar` (B, C), `attentions` (B, T, s,
@@ -268,12 +270,13 @@ class StackedGenerator(StackedModel):
             attention_mask = word_embs.new_ones(word_embs.shape[:2])
         words = word_embs.transpose(1, 2)  # (B, D, T)
         condition, mu, logvar = self.conditioning(sent_emb, conditioning_noise)  # (B, C)
+        heads = self.heads[:num_scales]
         hidden, attentions = [self.first_stage(condition, noise)], []  # (B, c, s, s) of each stage
-        for stage in self.stages:
+        for stage in self.stages[: len(self.stages) - len(self.heads) + len(heads)]:
             refined, attention = stage(hidden[-1], words, attention_mask)  # (B, c, 2s, 2s), (B, T, s, s)
             hidden.append(refined)
             attentions.append(attention)
-        images = tuple(head(features) for head, features in zip(self.heads, hidden[-len(self.heads) :], strict=True))
+        images = tuple(head(features) for head, features in zip(heads, hidden[-len(heads) :], strict=True))
         return GeneratorOutput(images=images, mu=mu, logvar=logvar, attentions=tuple(attentions))
 
 

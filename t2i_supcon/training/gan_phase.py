@@ -451,10 +451,11 @@ class GANPhase:
     def _nearest(self, draws: list[MicroBatch]) -> MicroBatch:
         """Of several draws of noise for the same rows, each row's whose picture is nearest to the
         real one, as implicit maximum likelihood learns generators (Li and Malik, arXiv
-        1809.09087)."""
-        real = draws[0].batch.images[-1]
+        1809.09087). The lowest scale decides, as noise enters there and the others cost more."""
+        real = draws[0].batch.images[0]
+        fewer = {"num_scales": 1} if len(self.image_sizes) > 1 else {}
         with kept_buffers(self.generator):
-            pictures = [self._run_generator(micro).images[-1] for micro in draws]
+            pictures = [self._run_generator(micro, **fewer).images[0] for micro in draws]
         distances = torch.stack([(picture - real).abs().flatten(1).mean(dim=1) for picture in pictures])
         nearest, rows = distances.argmin(dim=0), torch.arange(len(real), device=real.device)  # (B,)
 
@@ -474,9 +475,9 @@ class GANPhase:
             return Generated(output)
         return Generated(output, self.image_encoder(self._augment(output.images)[-1]))
 
-    def _run_generator(self, micro: MicroBatch) -> GeneratorOutput:
-        text = micro.text
-        return self.generator(micro.noise, text.sent_emb, text.word_embs, text.attention_mask, micro.conditioning_noise)
+    def _run_generator(self, micro: MicroBatch, **options: int) -> GeneratorOutput:
+        text, noises = micro.text, (micro.noise, micro.conditioning_noise)
+        return self.generator(noises[0], text.sent_emb, text.word_embs, text.attention_mask, noises[1], **options)
 
     @torch.no_grad()
     def _generate_without_graph(self, micro: MicroBatch) -> Generated:

@@ -262,10 +262,12 @@ class StackedGenerator(StackedModel):
             s), one per stage after the first.
 
         Raises:
-            ValueError: no words to attend to.
+            ValueError: no words to attend to, or `num_scales` is not one to as many as there are.
         """
         if word_embs is None:
             raise ValueError(f"{type(self).__name__} attends to words: word_embs is missing")
+        if num_scales is not None and not 1 <= num_scales <= len(self.heads):
+            raise ValueError(f"num_scales is {num_scales}; it must be from 1 to {len(self.heads)}")
         if attention_mask is None:
             attention_mask = word_embs.new_ones(word_embs.shape[:2])
         words = word_embs.transpose(1, 2)  # (B, D, T)

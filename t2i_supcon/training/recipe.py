@@ -382,8 +382,8 @@ class GANRecipe(Recipe):
             step).
         magp_every: compute the penalty every so many steps, weighted up by as much.
         pixel_draws: with `pixels`, each row is generated from the one of so many draws of noise
-            whose picture is nearest to the real one, so that the noise decides what the caption
-            leaves open; 1 = no choice.
+            whose picture, at the lowest scale, is nearest to the real one, so that the noise
+            decides what the caption leaves open; 1 = no choice.
         ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the
             live one is.
         wrong_captions: a row's wrong caption is the next row's in the batch of all processes; the

@@ -20,17 +20,17 @@ from t2i_supcon.training.recipe import parse_recipe
 WEIGHTS = {"d_adv": 1, "d_magp": 1, "g_adv": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
 
 
-def make_phase(encoders, accelerator=None, **changes):
-    config = tiny_config("ssagan", encoders.config.text_config.vocab_size)
+def make_phase(encoders, accelerator=None, model="ssagan", **changes):
+    config = tiny_config(model, encoders.config.text_config.vocab_size)
     values = {
         "phase": "gan",
-        "model": "ssagan",
+        "model": model,
         "encoders": "given",
         "batch_size": 4,
         "loss_weights": WEIGHTS,
         "magp_step": "joint",
     }
-    gan = GANS["ssagan"]
+    gan = GANS[model]
     networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
     return GANPhase(parse_recipe(values | changes), accelerator or Accelerator(), *networks)
 
@@ -117,6 +117,29 @@ def test_each_row_takes_the_draw_whose_picture_is_nearest(encoders, batch):
     assert phase.train_step(batch).terms.keys() == weights.keys()
     with pytest.raises(ValueError, match="pixel_draws is 4, and loss_weights names no 'pixels'"):
         make_phase(encoders, pixel_draws=4)
+
+
+def test_the_lowest_scale_chooses_the_draw(encoders, batch):
+    weights = {"d_adv": 1, "g_adv": 1, "pixels": 1}
+    phase = make_phase(encoders, model="attngan", loss_weights=weights, magp_step="separate", pixel_draws=6)
+    batch = dataclasses.replace(batch, images=tuple(torch.rand(4, 3, s, s) * 2 - 1 for s in phase.image_sizes))
+    torch.manual_seed(3)
+    found = phase._embed_captions(batch)
+    torch.manual_seed(3)
+    config = phase.config
+    draws = [(torch.randn(4, config.noise_dim), torch.randn(4, config.conditioning_dim)) for _ in range(6)]
+    text = phase.text_encoder(batch.input_ids, batch.attention_mask)
+    nearest = []  # at each scale
+    for scale, real in enumerate(batch.images):
+        distances = []
+        for noise, conditioning_noise in draws:
+            output = phase.generator(noise, text.sent_emb, text.word_embs, text.attention_mask, conditioning_noise)
+            distances.append((output.images[scale] - real).abs().mean(dim=(1, 2, 3)))
+        nearest.append(torch.stack(distances).argmin(dim=0).tolist())
+    assert nearest[0] != nearest[-1]  # so that it shows which one decides
+    for row, draw in enumerate(nearest[0]):
+        assert torch.equal(found.noise[row], draws[draw][0][row])
+        assert torch.equal(found.conditioning_noise[row], draws[draw][1][row])
 
 
 def test_fp16_is_refused_for_the_penalty_alone(encoders):

@@ -476,8 +476,10 @@ class GANPhase:
         return Generated(output, self.image_encoder(self._augment(output.images)[-1]))
 
     def _run_generator(self, micro: MicroBatch, **options: int) -> GeneratorOutput:
-        text, noises = micro.text, (micro.noise, micro.conditioning_noise)
-        return self.generator(noises[0], text.sent_emb, text.word_embs, text.attention_mask, noises[1], **options)
+        text = micro.text
+        return self.generator(
+            micro.noise, text.sent_emb, text.word_embs, text.attention_mask, micro.conditioning_noise, **options
+        )
 
     @torch.no_grad()
     def _generate_without_graph(self, micro: MicroBatch) -> Generated:

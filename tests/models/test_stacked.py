@@ -155,8 +155,8 @@ def test_padding_does_not_change_the_images(arch):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_fewer_scales_are_the_first_of_all(arch):
     gan = GANS[arch]
-    config = gan.config(image_size=32, generator_channels=4, text_config={"hidden_size": 8})
-    model = gan.generator(config)
+    sizes = {"image_size": 32, "generator_channels": 4, "text_config": {"hidden_size": 8}}
+    model = gan.generator(gan.config(**sizes))
     given = torch.randn(3, 100), torch.randn(3, 8), torch.randn(3, 6, 8), torch.ones(3, 6), torch.randn(3, 100)
     images = model(*given).images
     for count in (1, 2, 3):
@@ -166,8 +166,7 @@ def test_fewer_scales_are_the_first_of_all(arch):
     for count in (0, 4):
         with pytest.raises(ValueError, match=f"num_scales is {count}; it must be from 1 to 3"):
             model(*given, num_scales=count)
-    config.single_scale = True
-    single = gan.generator(config)
+    single = gan.generator(gan.config(**sizes, single_scale=True))
     assert_close(single(*given, num_scales=1).images, single(*given).images)
 
 

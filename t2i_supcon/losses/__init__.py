@@ -8,6 +8,7 @@ from .adversarial import (
     hinge_generator_loss,
     kl_loss,
     matching_aware_gradient_penalty,
+    r1_penalty,
 )
 from .alternatives import label_cross_entropy, nt_xent_loss, unicl_loss
 from .matching import (
@@ -35,6 +36,7 @@ __all__ = [
     "nt_xent_loss",
     "pixel_loss",
     "positive_mask",
+    "r1_penalty",
     "sentence_matching_loss",
     "supcon_loss",
     "unicl_loss",

@@ -1,5 +1,5 @@
-"""Adversarial losses on logits: the hinge and the cross-entropy family, the matching-aware gradient
-penalty, and the KL term of conditioning augmentation."""
+"""Adversarial losses on logits: the hinge and the cross-entropy family, two gradient penalties, and
+the KL term of conditioning augmentation."""
 
 import torch
 from torch import Tensor
@@ -91,3 +91,16 @@ def matching_aware_gradient_penalty(
     grads = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
     squared_norm = sum(grad.to(logits.dtype).flatten(1).square().sum(dim=1) for grad in grads)  # (B,)
     return coefficient * (squared_norm ** (power / 2)).mean()  # no square root: its derivative is infinite at zero
+
+
+@full_precision
+def r1_penalty(logits: Tensor, images: tuple[Tensor, ...]) -> Tensor:
+    """Zero-centred gradient penalty on real images (R1; Mescheder et al., arXiv 1801.04406, eq. 9,
+    with gamma = 1): 1/2 mean_b |d logit_b / d images_b|^2.
+
+    Args:
+        logits: (B,) of real images, with a graph back to `images`.
+        images: tensors of B rows that require grad, one per scale; the norm is over all of them
+            jointly.
+    """
+    return matching_aware_gradient_penalty(logits, images, coefficient=0.5, power=2.0)

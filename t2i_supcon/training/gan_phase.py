@@ -28,6 +28,7 @@ from ..losses import (
     kl_loss,
     matching_aware_gradient_penalty,
     pixel_loss,
+    r1_penalty,
 )
 from ..metrics import feature_statistics, frechet_distance, retrieval_recall
 from ..models import (
@@ -59,7 +60,7 @@ from .optimisation import (
     weighted_sum,
 )
 from .phase import StepResult, mean_result
-from .recipe import GANRecipe, architecture, build_model_config, check_architecture
+from .recipe import PENALTIES, GANRecipe, architecture, build_model_config, check_architecture
 
 logger = logging.getLogger(__name__)
 NUM_SAMPLES = 12
@@ -206,7 +207,7 @@ class GANPhase:
             warn_of_slow_average(recipe)
         if recipe.compile:
             compiled = [self.generator, self.image_encoder]
-            if "d_magp" not in recipe.loss_weights:
+            if not set(PENALTIES) & set(recipe.loss_weights):
                 compiled.append(self.discriminator)
             for network in compiled:
                 network.compile()
@@ -342,7 +343,8 @@ class GANPhase:
         self.d_optimizer.zero_grad()
         penalties = []
         for inputs in (micro.penalised for micro in micro_batches):
-            penalties.append(self._backward({"d_magp": self._penalty(self._score_in_float32(inputs), inputs)}))
+            scores = self._score_in_float32(inputs[:1], inputs[1])
+            penalties.append(self._backward({"d_magp": self._penalty(scores, inputs)}))
         for parameter in trained_parameters(self.d_optimizer):
             # a bias: the penalty does not depend on it, yet the authors' Adam steps with a zero
             if parameter.grad is None:
@@ -372,7 +374,10 @@ class GANPhase:
             micro.penalised = tuple(x.detach().float().requires_grad_() for x in (self._lay_out(real[-1]), sent))
         joint = penalty_due and self.recipe.magp_step == "joint"
 
-        real_scores = self._score_in_float32(micro.penalised, wrong) if joint else self._score(real, sent, wrong)
+        if joint:
+            real_scores = self._score_in_float32(micro.penalised[:1], micro.penalised[1], wrong)
+        else:
+            real_scores = self._score(real, sent, wrong)
         fake_scores = self._score(fake, sent)
         if not rotated:
             real_scores.wrong = tuple(
@@ -381,6 +386,8 @@ class GANPhase:
         terms = {"d_adv": self._discriminator_loss(real_scores, fake_scores)}
         if joint:
             terms["d_magp"] = self._penalty(real_scores, micro.penalised)
+        if "d_r1" in self.recipe.loss_weights and self.step % self.recipe.r1_every == 0:
+            terms["d_r1"] = self._r1_penalty(real, sent)
         logits = {"d_real": real_scores.cond, "d_wrong": real_scores.wrong, "d_fake": fake_scores.cond}
         means = {name: torch.stack([scale.mean() for scale in scales]).mean() for name, scales in logits.items()}
         means["sent_square"] = sent.square().mean()  # that of the noise is 1, see `text_gain`
@@ -505,14 +512,14 @@ class GANPhase:
         return self.discriminator(inputs[-1] if self.reads_features else inputs, sent_emb, wrong_sent_emb)
 
     def _score_in_float32(
-        self, inputs: tuple[Tensor, Tensor], wrong_sent_emb: Tensor | None = None
+        self, inputs: tuple[Tensor, ...], sent_emb: Tensor, wrong_sent_emb: Tensor | None = None
     ) -> DiscriminatorOutput:
         """Scores whose gradient is penalised: whatever the precision of the rest, the sixth power
         of its norm needs float32."""
         # without the autocast that accelerate puts around it
         forward = getattr(self.discriminator, "_original_forward", self.discriminator)
         with torch.autocast(inputs[0].device.type, enabled=False):
-            return forward(inputs[0] if self.reads_features else inputs[:1], inputs[1], wrong_sent_emb)
+            return forward(inputs[-1] if self.reads_features else inputs, sent_emb, wrong_sent_emb)
 
     def _discriminator_loss(self, real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Tensor:
         """Summed over the scales."""
@@ -531,6 +538,14 @@ class GANPhase:
         with no_weight_gradients():
             penalty = matching_aware_gradient_penalty(scores.cond[-1], inputs)
         return self.recipe.magp_every * penalty
+
+    def _r1_penalty(self, real: tuple[Tensor, ...], sent_emb: Tensor) -> Tensor:
+        """Of the sum of the logits of all scales, with the sentence and alone, by what the
+        discriminator reads; of this process's own rows, being a mean over rows."""
+        inputs = tuple(self._lay_out(x).detach().float().requires_grad_() for x in real)
+        scores = self._score_in_float32(inputs, sent_emb)
+        logits = sum((*scores.cond, *(scores.uncond or ())))
+        return self.recipe.r1_every * r1_penalty(logits, inputs)
 
     def _backward(self, terms: dict[str, Tensor], statistics: dict[str, Tensor] | None = None) -> StepResult:
         self.accelerator.backward(weighted_sum(terms, term_weights(self.recipe, self.step)))

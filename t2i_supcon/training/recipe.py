@@ -210,7 +210,7 @@ class Recipe(CheckedFields):
         channels_last: memory layout of the networks; on a CPU, of all but the discriminator, which
             it slows down there.
         compile: torch.compile for the generator, the image encoder and the discriminator; the
-            latter not with `d_magp`, whose second derivative it cannot give. Phase 1: for the image
+            latter not with `d_magp` or `d_r1`, whose second derivatives it cannot give. Phase 1: for the image
             encoder.
         eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.
             Of a stream the first ones, which stay in memory (in phase 2 with as many training
@@ -365,6 +365,9 @@ class EncoderRecipe(Recipe):
         return tuple(GUIDANCE_TERMS)
 
 
+PENALTIES = ("d_magp", "d_r1")  # on the gradient of the discriminator
+
+
 @dataclass(frozen=True, kw_only=True)
 class GANRecipe(Recipe):
     """Phase 2: generator and discriminator, the encoders frozen.
@@ -381,6 +384,7 @@ class GANRecipe(Recipe):
             ("separate", as SSA-GAN's authors did) or joins its sum ("joint", one backward per
             step).
         magp_every: compute the penalty every so many steps, weighted up by as much.
+        r1_every: the same of the penalty `d_r1`.
         pixel_draws: with `pixels`, each row is generated from the one of so many draws of noise
             whose picture, at the lowest scale, is nearest to the real one, so that the noise
             decides what the caption leaves open; 1 = no choice.
@@ -401,6 +405,7 @@ class GANRecipe(Recipe):
     betas: tuple[float, float] = number((0.0, 0.9), 0, 1, below=True)
     magp_step: Literal["separate", "joint"] = "separate"
     magp_every: int = number(1, 1)
+    r1_every: int = number(1, 1)
     pixel_draws: int = number(1, 1, 1000)
     ema_decay: float | None = number(None, 0, 1, below=True)
     wrong_captions: Literal["next", "rotated"] = "next"
@@ -415,14 +420,14 @@ class GANRecipe(Recipe):
             raise ValueError(
                 f"batch_size is {self.batch_size}; a row's wrong caption is another row's, so phase 2 needs at least 2"
             )
-        if not set(self.loss_weights) - {"d_adv", "d_magp"}:
+        if not set(self.loss_weights) - {"d_adv", *PENALTIES}:
             raise ValueError("loss_weights names no term of the generator, which would not train: add 'g_adv'")
         if self.pixel_draws > 1 and "pixels" not in self.loss_weights:
             raise ValueError(f"pixel_draws is {self.pixel_draws}, and loss_weights names no 'pixels' to choose by")
 
     @classmethod
     def terms(cls) -> tuple[str, ...]:
-        return ("d_adv", "d_magp", "g_adv", "g_kl", "pixels", *GUIDANCE_TERMS)
+        return ("d_adv", *PENALTIES, "g_adv", "g_kl", "pixels", *GUIDANCE_TERMS)
 
     @classmethod
     def required_terms(cls) -> tuple[str, ...]:

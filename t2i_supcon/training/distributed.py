@@ -96,11 +96,18 @@ def mean_over_processes(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class SyncBatchNorm(nn.SyncBatchNorm):
-    """Normalises with the statistics of all processes' rows; torch's own, which knows GPUs only,
-    and on a CPU the same in plain operations."""
+    """Normalises with the statistics of all processes' rows: torch's own, which knows GPUs only and
+    has no second derivative, or the same in plain operations.
+
+    Attributes:
+        differentiated_twice: take plain operations on a GPU, too.
+    """
+
+    differentiated_twice = False
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or not self.training or num_processes() == 1:
+        fused = input.device.type != "cpu" and not self.differentiated_twice
+        if fused or not self.training or num_processes() == 1:
             return super().forward(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32)).transpose(0, 1).flatten(1)  # (C, M)
         count = sum_over_processes(torch.tensor(float(x.shape[1]), dtype=x.dtype))
@@ -119,7 +126,7 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         return ((input - mean.view(per_channel)) * scale.view(per_channel) + shift.view(per_channel)).to(input.dtype)
 
 
-def synchronise_batch_norm(module: nn.Module) -> None:
+def synchronise_batch_norm(module: nn.Module, differentiated_twice: bool = False) -> None:
     """Turns every BatchNorm inside `module` into a `SyncBatchNorm` with the same parameters,
     buffers and names."""
     for name, child in module.named_children():
@@ -128,13 +135,19 @@ def synchronise_batch_norm(module: nn.Module) -> None:
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
             synced._parameters, synced._buffers = child._parameters, child._buffers
+            synced.differentiated_twice = differentiated_twice
             setattr(module, name, synced.train(child.training))
         else:
-            synchronise_batch_norm(child)
+            synchronise_batch_norm(child, differentiated_twice)
 
 
-def prepare_network(module: nn.Module, accelerator: Accelerator, sync_batch_norm: bool) -> nn.Module:
+def prepare_network(
+    module: nn.Module, accelerator: Accelerator, sync_batch_norm: bool, differentiated_twice: bool = False
+) -> nn.Module:
     """Places a network to be trained, in the launched precision, alike in all processes.
+
+    Args:
+        differentiated_twice: a gradient of the network is part of its loss.
 
     Raises:
         ValueError: a launch that splits or compiles networks, or whose processes
@@ -153,7 +166,7 @@ def prepare_network(module: nn.Module, accelerator: Accelerator, sync_batch_norm
             "`compile: true` compiles here"
         )
     if num_processes() > 1 and sync_batch_norm:
-        synchronise_batch_norm(module)
+        synchronise_batch_norm(module, differentiated_twice)
     # all but DistributedDataParallel: see `average_gradients`
     module = accelerator.prepare_model(module, evaluation_mode=True)
     broadcast_state(module)

@@ -198,16 +198,16 @@ class GANPhase:
         d_optimizer = torch.optim.Adam(
             d_parameters, lr=recipe.discriminator_learning_rate, betas=recipe.betas, fused=True
         )
-        self.generator, self.discriminator = (
-            prepare_network(n.train(), accelerator, recipe.sync_batch_norm) for n in (generator, discriminator)
-        )
+        penalised = not set(PENALTIES).isdisjoint(recipe.loss_weights)
+        self.generator = prepare_network(generator.train(), accelerator, recipe.sync_batch_norm)
+        self.discriminator = prepare_network(discriminator.train(), accelerator, recipe.sync_batch_norm, penalised)
         self.g_optimizer, self.d_optimizer = accelerator.prepare(g_optimizer, d_optimizer)
         self.ema = EMA(generator, recipe.ema_decay) if recipe.ema_decay is not None else None
         if accelerator.is_main_process:
             warn_of_slow_average(recipe)
         if recipe.compile:
             compiled = [self.generator, self.image_encoder]
-            if not set(PENALTIES) & set(recipe.loss_weights):
+            if not penalised:
                 compiled.append(self.discriminator)
             for network in compiled:
                 network.compile()
@@ -540,9 +540,11 @@ class GANPhase:
         return self.recipe.magp_every * penalty
 
     def _r1_penalty(self, real: tuple[Tensor, ...], sent_emb: Tensor) -> Tensor:
-        """Of the sum of the logits of all scales, with the sentence and alone, by what the
+        """Of the sum of all logits, at all scales, with the sentence and alone, by what the
         discriminator reads; of this process's own rows, being a mean over rows."""
-        inputs = tuple(self._lay_out(x).detach().float().requires_grad_() for x in real)
+        inputs = tuple(
+            self._lay_out(x).detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_() for x in real
+        )
         scores = self._score_in_float32(inputs, sent_emb)
         logits = sum((*scores.cond, *(scores.uncond or ())))
         return self.recipe.r1_every * r1_penalty(logits, inputs)

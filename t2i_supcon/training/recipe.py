@@ -210,8 +210,8 @@ class Recipe(CheckedFields):
         channels_last: memory layout of the networks; on a CPU, of all but the discriminator, which
             it slows down there.
         compile: torch.compile for the generator, the image encoder and the discriminator; the
-            latter not with `d_magp` or `d_r1`, whose second derivatives it cannot give. Phase 1: for the image
-            encoder.
+            latter not with `d_magp` or `d_r1`, whose second derivatives it cannot give. Phase 1:
+            for the image encoder.
         eval_rows: held-out rows that evaluations during training read, evenly spaced; null = all.
             Of a stream the first ones, which stay in memory (in phase 2 with as many training
             rows), images encoded; null = the first 1,000.

@@ -1,4 +1,4 @@
-"""Adversarial losses and the gradient penalty against closed forms (the authors' numbers are
+"""Adversarial losses and gradient penalties against closed forms (the authors' numbers are
 checked with the models)."""
 
 import math
@@ -15,6 +15,7 @@ from t2i_supcon.losses import (
     hinge_generator_loss,
     kl_loss,
     matching_aware_gradient_penalty,
+    r1_penalty,
 )
 
 
@@ -32,6 +33,13 @@ def test_penalty_of_a_linear_score_is_known():
     assert matching_aware_gradient_penalty(logits, (image, text)) == pytest.approx(2 * 5.0**6)
     logits = image @ weight + text @ direction
     assert matching_aware_gradient_penalty(logits, (image, text), coefficient=0.5, power=2.0) == pytest.approx(12.5)
+
+
+def test_r1_is_half_the_mean_square_of_the_gradients_norm():
+    low, high = torch.randn(4, 2, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    logits = low.square().sum(dim=1) + high @ torch.tensor([1.0, 2.0, 0.0])  # gradients 2 * low, and of norm 5 ** 0.5
+    expected = (4 * low.detach().square().sum(dim=1) + 5).mean() / 2
+    assert_close(r1_penalty(logits, (low, high)).detach(), expected)
 
 
 def test_penalty_has_the_derivative_of_finite_differences():

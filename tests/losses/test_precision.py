@@ -13,12 +13,12 @@ JACCARD = positive_mask(MULTI_HOT, "jaccard")
 WORDS = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]])
 
 
-def penalty(inputs, sentences, weight, projection):
-    """Of a small network, which is what a loss through gradients depends on."""
+def penalised(inputs, sentences, weight, projection):
+    """Logits of a small network, and what penalties differentiate them by."""
     leaves = (inputs, sentences)
     with torch.autocast("cpu", enabled=False):
         logits = (torch.tanh(inputs @ weight) * (sentences @ projection)).sum(dim=1)
-    return losses.matching_aware_gradient_penalty(logits, leaves, power=4.0)
+    return logits, leaves
 
 
 LOGITS = [(4,), (4,)]
@@ -36,10 +36,14 @@ CALLS = {
         lambda x: torch.stack([losses.label_cross_entropy(x, LABELS), losses.label_cross_entropy(x, MULTI_HOT)]),
         [(4, 3)],
     ),
-    "matching_aware_gradient_penalty": (penalty, [*EMBEDDINGS, (6, 5), (6, 5)]),
+    "matching_aware_gradient_penalty": (
+        lambda *tensors: losses.matching_aware_gradient_penalty(*penalised(*tensors), power=4.0),
+        [*EMBEDDINGS, (6, 5), (6, 5)],
+    ),
     "matching_loss": (lambda x: losses.matching_loss(x, LABELS), [(4, 4)]),
     "nt_xent_loss": (lambda a, b: losses.nt_xent_loss(a, b, 0.2), EMBEDDINGS),
     "pixel_loss": (losses.pixel_loss, [(2, 3, 4, 4), (2, 3, 4, 4)]),
+    "r1_penalty": (lambda *tensors: losses.r1_penalty(*penalised(*tensors)), [*EMBEDDINGS, (6, 5), (6, 5)]),
     "sentence_matching_loss": (lambda a, b: losses.sentence_matching_loss(a, b, LABELS), EMBEDDINGS),
     "supcon_loss": (lambda z: losses.supcon_loss(z, JACCARD, 0.5), [(4, 6)]),
     "unicl_loss": (lambda a, b, s: losses.unicl_loss(a, b, JACCARD, s.exp()), [*EMBEDDINGS, ()]),
@@ -84,7 +88,7 @@ def test_autocast_does_not_reach_inside(name):
         assert all(torch.equal(mine, other) for mine, other in zip(*gradients))
 
 
-@pytest.mark.parametrize("name", sorted(CALLS.keys() - {"matching_aware_gradient_penalty"}))
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - {"matching_aware_gradient_penalty", "r1_penalty"}))
 def test_half_precision_is_widened(name):
     call, inputs = CALLS[name][0], tensors(name, torch.bfloat16)
     wide = [tensor.detach().float() for tensor in inputs]
@@ -93,11 +97,13 @@ def test_half_precision_is_widened(name):
         assert_close(ours, expected, rtol=1e-2, atol=1e-2)  # exp() of a scale in bfloat16 is the test's own
 
 
-def test_penalty_of_half_precision_is_summed_in_float32():
+def test_penalties_of_half_precision_are_summed_in_float32():
     image = torch.full((2, 512), 0.5, dtype=torch.bfloat16, requires_grad=True)
     logits = (image * torch.full((512,), 0.126953125, dtype=torch.bfloat16)).float().sum(dim=1)
     expected = 512 * 0.126953125**2  # 8.2519..., 8.25 in bfloat16
     assert float(losses.matching_aware_gradient_penalty(logits, (image,), 1.0, 2.0)) == pytest.approx(expected)
+    logits = (image * torch.full((512,), 0.126953125, dtype=torch.bfloat16)).float().sum(dim=1)
+    assert float(losses.r1_penalty(logits, (image,))) == pytest.approx(expected / 2)
 
 
 def test_weights_of_positives_are_exact_inside_autocast():

@@ -33,6 +33,7 @@ GAN_CASES = {
         "loss_weights": {"d_adv": 1, "g_adv": 1, "g_kl": 1, **MATCHING},
         "wrong_captions": "rotated",
     },
+    "attngan-r1": {"loss_weights": {"d_adv": 1, "d_r1": 1, "g_adv": 1}, "r1_every": 2},
     "dmgan": {"loss_weights": {"d_adv": 1, "g_adv": 1, "g_kl": 1, **MATCHING}},
     "ssagan": {"loss_weights": HINGE | MATCHING, "magp_step": "separate", "ema_decay": 0.5},
     "ssagan-joint": {
@@ -113,7 +114,7 @@ def tiny_clip() -> CLIPPairModel:
 
 def in_double(case: str) -> bool:
     """Where BatchNorm over the few pixels of an untrained network turns rounding of 1e-7 into 1e-3;
-    a gradient penalty is always in float32."""
+    the matching-aware penalty is always in float32."""
     return "d_magp" not in GAN_CASES[case]["loss_weights"]
 
 

@@ -326,6 +326,51 @@ def test_every_network_of_a_stacked_gan_moves(encoders, stacked_batch, model):
     assert not still
 
 
+R1 = {"d_adv": 1, "g_adv": 1, "d_r1": 1}
+STILL = {"discriminator_learning_rate": 0.0, "generator_learning_rate": 0.0, "augmentation": []}
+
+
+def test_r1_reads_all_logits_of_all_scales(encoders, stacked_batch):
+    phase = make_stacked_phase(encoders, "attngan", loss_weights=R1, **STILL)
+    sent = phase.text_encoder(stacked_batch.input_ids, stacked_batch.attention_mask).sent_emb
+    images = [image.clone().requires_grad_() for image in stacked_batch.images]
+    squares = torch.zeros(4)
+    for network, image in zip(phase.discriminator.scales, images, strict=True):
+        scores = network(image, sent)
+        (gradient,) = torch.autograd.grad((scores.cond[0] + scores.uncond[0]).sum(), image)
+        squares += gradient.square().sum(dim=(1, 2, 3))
+    assert_close(phase.train_step(stacked_batch).terms["d_r1"], squares.mean() / 2)
+
+
+def test_r1_of_a_discriminator_of_features(clip_folder, batch, tiny_data):
+    rows = load_rows(str(tiny_data), "train")
+    recipe = galip_recipe(clip_folder, loss_weights=R1, **STILL)
+    phase = GANPhase.from_recipe(recipe, Accelerator(), rows, rows)
+    features = phase.image_encoder(batch.images[-1]).local_feats.detach().requires_grad_()
+    sent = phase.text_encoder(batch.input_ids, batch.attention_mask).sent_emb
+    (gradient,) = torch.autograd.grad(phase.discriminator(features, sent).cond[0].sum(), features)
+    assert_close(phase.train_step(batch).terms["d_r1"], gradient.flatten(1).square().sum(dim=1).mean() / 2)
+
+
+def test_r1_flattens_the_discriminator(encoders, stacked_batch):
+    found = []
+    for weight in (0, 10):
+        torch.manual_seed(1)
+        phase = make_stacked_phase(encoders, "dmgan", loss_weights=R1 | {"d_r1": weight}, augmentation=[])
+        found.append([float(phase.train_step(stacked_batch).terms["d_r1"]) for _ in range(30)])
+    without, penalised = found
+    assert without[0] == penalised[0]
+    assert penalised[-1] < 0.5 * penalised[0] and penalised[-1] < 0.5 * without[-1]
+
+
+def test_the_lazy_r1_is_weighted_up(encoders, stacked_batch):
+    every, lazy = (make_stacked_phase(encoders, "attngan", loss_weights=R1, r1_every=n, **STILL) for n in (1, 3))
+    lazy.discriminator.load_state_dict(every.discriminator.state_dict())
+    first, lazy_first = (phase.train_step(stacked_batch).terms["d_r1"] for phase in (every, lazy))
+    assert_close(3 * first, lazy_first)
+    assert ["d_r1" in lazy.train_step(stacked_batch).terms for _ in range(3)] == [False, False, True]
+
+
 @pytest.mark.parametrize("model", ["attngan", "dmgan"])
 def test_the_noise_given_decides_all_of_a_drawn_picture(encoders, tokenizer, model):
     phase = make_stacked_phase(encoders, model)

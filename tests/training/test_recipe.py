@@ -119,6 +119,7 @@ def test_values_are_read_as_people_write_them(tmp_path):
         ("sampling=triples", "'sampling' expected one of"),
         ("phase=third", "phase is 'third'"),
         ("magp_every=0", "magp_every is 0"),
+        ("r1_every=0", "r1_every is 0"),
         ("batch_size=1 sampling=independent", "batch_size is 1; a row's wrong caption"),
         ("max_grad_norm=0", "max_grad_norm is 0.0; it must be positive"),
         ("eval_rows=1", "eval_rows is 1; it must be at least 2"),

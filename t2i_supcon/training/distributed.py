@@ -110,7 +110,7 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         if fused or not self.training or num_processes() == 1:
             return super().forward(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32)).transpose(0, 1).flatten(1)  # (C, M)
-        count = sum_over_processes(torch.tensor(float(x.shape[1]), dtype=x.dtype))
+        count = sum_over_processes(x.new_tensor(x.shape[1]))
         mean = sum_over_processes(x.sum(dim=1)) / count  # (C,)
         var = sum_over_processes((x - mean[:, None]).square().sum(dim=1)) / count
         if self.track_running_stats:

@@ -2,7 +2,7 @@
 images fit their texts and labels."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -140,7 +140,7 @@ class GANPhase:
         monitor: who judges generated images beside the image encoder.
 
     Raises:
-        ValueError: the gradient penalty under fp16 or at several scales, or a weight of `g_kl` for
+        ValueError: the penalty `d_magp` under fp16 or at several scales, or a weight of `g_kl` for
             a generator without that term.
     """
 
@@ -371,7 +371,7 @@ class GANPhase:
                 real = (self.image_encoder(real[-1]).local_feats,)
             fake = (generated.embeddings.local_feats.detach(),)
         if penalty_due:
-            micro.penalised = tuple(x.detach().float().requires_grad_() for x in (self._lay_out(real[-1]), sent))
+            micro.penalised = leaves((self._lay_out(real[-1]), sent))
         joint = penalty_due and self.recipe.magp_step == "joint"
 
         if joint:
@@ -542,9 +542,7 @@ class GANPhase:
     def _r1_penalty(self, real: tuple[Tensor, ...], sent_emb: Tensor) -> Tensor:
         """Of the sum of all logits, at all scales, with the sentence and alone, by what the
         discriminator reads; of this process's own rows, being a mean over rows."""
-        inputs = tuple(
-            self._lay_out(x).detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_() for x in real
-        )
+        inputs = leaves(map(self._lay_out, real))
         scores = self._score_in_float32(inputs, sent_emb)
         logits = sum((*scores.cond, *(scores.uncond or ())))
         return self.recipe.r1_every * r1_penalty(logits, inputs)
@@ -719,6 +717,12 @@ def take_over(network: nn.Module, trained: nn.Module, recipe: GANRecipe) -> None
                 f"{tuple(tensor.shape)} around the second: name encoders of the same sizes"
             )
     network.load_state_dict(given)
+
+
+def leaves(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """What a penalty differentiates scores by: the tensors without their graph, in float32 at
+    least."""
+    return tuple(x.detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_() for x in tensors)
 
 
 @contextmanager

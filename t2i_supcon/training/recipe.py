@@ -380,11 +380,11 @@ class GANRecipe(Recipe):
             `stats/sent_square` tells the mean square of sentences, the gain included; that of the
             noise is 1.
         generator_learning_rate, discriminator_learning_rate, betas: of the two Adams.
-        magp_step: the gradient penalty takes an optimiser step of its own after the hinge loss's
+        magp_step: the penalty `d_magp` takes an optimiser step of its own after the hinge loss's
             ("separate", as SSA-GAN's authors did) or joins its sum ("joint", one backward per
             step).
-        magp_every: compute the penalty every so many steps, weighted up by as much.
-        r1_every: the same of the penalty `d_r1`.
+        magp_every: compute `d_magp` every so many steps, weighted up by as much.
+        r1_every: compute `d_r1` every so many steps, weighted up by as much.
         pixel_draws: with `pixels`, each row is generated from the one of so many draws of noise
             whose picture, at the lowest scale, is nearest to the real one, so that the noise
             decides what the caption leaves open; 1 = no choice.

@@ -114,7 +114,7 @@ def tiny_clip() -> CLIPPairModel:
 
 def in_double(case: str) -> bool:
     """Where BatchNorm over the few pixels of an untrained network turns rounding of 1e-7 into 1e-3;
-    the matching-aware penalty is always in float32."""
+    the matching-aware penalty is tried in float32."""
     return "d_magp" not in GAN_CASES[case]["loss_weights"]
 
 

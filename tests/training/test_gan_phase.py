@@ -293,7 +293,7 @@ def test_words_need_an_encoder_of_regions(clip_folder, tiny_data):
 STACKED = {"d_adv": 1, "g_adv": 1, "g_kl": 1, "words": 0.1, "sent": 0.1, "supcon": 0.1}
 
 
-def make_stacked_phase(encoders, model, **changes):
+def make_stacked_phase(encoders, model, accelerator=None, **changes):
     config = tiny_config(model, encoders.config.text_config.vocab_size)
     values = {
         "phase": "gan",
@@ -305,7 +305,7 @@ def make_stacked_phase(encoders, model, **changes):
     }
     gan = GANS[model]
     networks = gan.generator(config), gan.discriminator(config), encoders.text_encoder, encoders.image_encoder
-    return GANPhase(parse_recipe(values | changes), Accelerator(), *networks)
+    return GANPhase(parse_recipe(values | changes), accelerator or Accelerator(), *networks)
 
 
 @pytest.fixture
@@ -350,6 +350,19 @@ def test_r1_of_a_discriminator_of_features(clip_folder, batch, tiny_data):
     sent = phase.text_encoder(batch.input_ids, batch.attention_mask).sent_emb
     (gradient,) = torch.autograd.grad(phase.discriminator(features, sent).cond[0].sum(), features)
     assert_close(phase.train_step(batch).terms["d_r1"], gradient.flatten(1).square().sum(dim=1).mean() / 2)
+
+
+def test_r1_is_taken_in_float32_whatever_the_precision(encoders, stacked_batch):
+    found = {}
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.manual_seed(1)
+        phase = make_stacked_phase(encoders, "attngan", Accelerator(mixed_precision=precision), loss_weights=R1)
+        torch.manual_seed(2)
+        found[precision] = phase.train_step(stacked_batch).terms
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert_close(found["no"]["d_r1"], found["bf16"]["d_r1"])
+    assert not torch.equal(found["no"]["d_adv"], found["bf16"]["d_adv"])  # the rest is computed in bf16
 
 
 def test_r1_flattens_the_discriminator(encoders, stacked_batch):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -74,17 +75,23 @@ def test_joint_and_separate_penalties_agree_before_any_update(encoders, batch):
     assert_close(*terms)
 
 
-def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch):
-    found = {}
+def first_terms_by_precision(make, batch):
+    """Terms of the first step in float32 and in bf16, of the phase that `make` gives."""
+    found = []
     for precision in ("no", "bf16"):
         AcceleratorState._reset_state(reset_partial_state=True)
         torch.manual_seed(1)
-        phase = make_phase(encoders, accelerator=Accelerator(mixed_precision=precision))
+        phase = make(accelerator=Accelerator(mixed_precision=precision))
         torch.manual_seed(2)
-        found[precision] = phase.train_step(batch).terms
+        found.append(phase.train_step(batch).terms)
     AcceleratorState._reset_state(reset_partial_state=True)
-    assert_close(found["no"]["d_magp"], found["bf16"]["d_magp"])
-    assert not torch.equal(found["no"]["g_adv"], found["bf16"]["g_adv"])  # the rest is computed in bf16
+    return found
+
+
+def test_the_penalty_is_taken_in_float32_whatever_the_precision(encoders, batch):
+    full, half = first_terms_by_precision(partial(make_phase, encoders), batch)
+    assert_close(full["d_magp"], half["d_magp"])
+    assert not torch.equal(full["g_adv"], half["g_adv"])  # the rest is computed in bf16
 
 
 def test_a_checkpoint_with_trained_heads_is_refused_without_their_term(encoders):
@@ -353,16 +360,10 @@ def test_r1_of_a_discriminator_of_features(clip_folder, batch, tiny_data):
 
 
 def test_r1_is_taken_in_float32_whatever_the_precision(encoders, stacked_batch):
-    found = {}
-    for precision in ("no", "bf16"):
-        AcceleratorState._reset_state(reset_partial_state=True)
-        torch.manual_seed(1)
-        phase = make_stacked_phase(encoders, "attngan", Accelerator(mixed_precision=precision), loss_weights=R1)
-        torch.manual_seed(2)
-        found[precision] = phase.train_step(stacked_batch).terms
-    AcceleratorState._reset_state(reset_partial_state=True)
-    assert_close(found["no"]["d_r1"], found["bf16"]["d_r1"])
-    assert not torch.equal(found["no"]["d_adv"], found["bf16"]["d_adv"])  # the rest is computed in bf16
+    make = partial(make_stacked_phase, encoders, "attngan", loss_weights=R1)
+    full, half = first_terms_by_precision(make, stacked_batch)
+    assert_close(full["d_r1"], half["d_r1"])
+    assert not torch.equal(full["d_adv"], half["d_adv"])  # the rest is computed in bf16
 
 
 def test_r1_flattens_the_discriminator(encoders, stacked_batch):

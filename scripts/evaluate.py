@@ -62,6 +62,13 @@ PARSER.add_argument("--batch-size", type=int, default=64, help="pictures at once
 PARSER.add_argument(
     "--bootstrap", type=int, metavar="N", help="standard errors of all numbers, from N sets drawn of the pictures"
 )
+PARSER.add_argument(
+    "--max-broken-share",
+    type=float,
+    default=0.0,
+    metavar="SHARE",
+    help="of the real rows that may have broken images, which are left out (default: 0)",
+)
 PARSER.add_argument("--save-images", action="store_true", help="also write each picture drawn, with its prompt")
 
 

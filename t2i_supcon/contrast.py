@@ -45,6 +45,17 @@ def contrasted(
     return F.normalize(embeddings, dim=1), positives
 
 
+def contrast_statistics(embeddings: Tensor, positives: Tensor) -> dict[str, Tensor]:
+    """What to watch beside the loss of what `contrasted` gives: `positives` (per embedding),
+    `alignment` (mean squared distance of positives) and `uniformity` (Wang and Isola, arXiv
+    2005.10242)."""
+    return {
+        "positives": positives_per_anchor(positives),
+        "alignment": alignment(embeddings, positives),
+        "uniformity": uniformity(embeddings),
+    }
+
+
 class SupConGuidance(nn.Module):
     """The supervised contrastive loss of embeddings and labels: one more term of any loss.
 
@@ -113,14 +124,8 @@ class SupConGuidance(nn.Module):
 
     @torch.no_grad()
     def statistics(self, labels: Tensor, *embeddings: Tensor) -> dict[str, Tensor]:
-        """What to watch beside the loss: `positives` (per embedding), `alignment` (mean squared
-        distance of positives) and `uniformity` (Wang and Isola, arXiv 2005.10242)."""
-        contrasted_embeddings, positives = self._contrasted(labels, embeddings)
-        return {
-            "positives": positives_per_anchor(positives),
-            "alignment": alignment(contrasted_embeddings, positives),
-            "uniformity": uniformity(contrasted_embeddings),
-        }
+        """What to watch beside the loss, see `contrast_statistics`."""
+        return contrast_statistics(*self._contrasted(labels, embeddings))
 
     def _contrasted(self, labels: Tensor, embeddings: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         shapes = [tuple(embedding.shape) for embedding in embeddings]

@@ -201,20 +201,19 @@ class OnnxTextToImage:
 
     Args:
         file: of `export_onnx`.
-        tokenizer: in place of the one in the file.
 
     Raises:
         ValueError: onnxruntime is not installed, or the file is none of `export_onnx`.
         OSError: there is no such file.
     """
 
-    def __init__(self, file: str | os.PathLike, tokenizer: PreTrainedTokenizerFast | None = None):
+    def __init__(self, file: str | os.PathLike):
         self.session = open_session(Path(file))
         held = self.session.get_modelmeta().custom_metadata_map
         widths = {value.name: value.shape[1] for value in self.session.get_inputs()}
         if "tokenizer" not in held or "noise" not in widths:
             raise ValueError(f"{file}: this ONNX file was not made by scripts/export.py")
-        self.tokenizer = tokenizer or PreTrainedTokenizerFast(
+        self.tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer.from_str(held["tokenizer"]),
             pad_token=held["pad_token"],
             model_max_length=int(held["limit"]),

@@ -1,4 +1,4 @@
-"""Folders that are complete or absent, and files that are files."""
+"""Folders that are complete or absent, files that are files, and what runs are called."""
 
 import os
 import shutil
@@ -91,3 +91,11 @@ def check_regular_file(path: Path) -> None:
         raise IsADirectoryError(f"{path}: a folder, no file")
     if not path.is_file():
         raise OSError(f"{path}: a pipe or device, no file")
+
+
+def short_name(source: str) -> str:
+    """The last part of a folder's or repository's name; of a run's folders `model` and `best` that
+    of the run, too: runs/NAME/model is NAME, runs/NAME/best is NAME/best."""
+    path = Path(source)
+    run = path.absolute().parent.name  # `model` alone may be in the working directory
+    return run if path.name == "model" else f"{run}/best" if path.name == "best" else path.name

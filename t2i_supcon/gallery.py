@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .data import to_pil
 from .figures import attention_figure, enlarged, image_strip, labelled_grid, mask_figure
-from .files import check_regular_file
+from .files import check_regular_file, short_name
 from .models.base import MAX_IMAGES, check_count
 from .pipeline import TextToImagePipeline, noises_of_prompts
 
@@ -140,14 +140,6 @@ def save_side_by_side(
     strips, labels = zip(*cells)
     labelled_grid(strips, labels, len(draws) * max(1, 6 // len(draws))).save(grid, pnginfo=png_text(text))
     return grid
-
-
-def short_name(source: str) -> str:
-    """The last part of a folder's or repository's name; of a run's folders `model` and `best` that
-    of the run, too: runs/NAME/model is NAME, runs/NAME/best is NAME/best."""
-    path = Path(source)
-    run = path.absolute().parent.name  # `model` alone may be in the working directory
-    return run if path.name == "model" else f"{run}/best" if path.name == "best" else path.name
 
 
 def prompt_strip(images: Sequence[Image.Image], side: int) -> Image.Image:

@@ -24,9 +24,10 @@ from .cards import CARD, Link, is_made, model_card
 NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
-# what a new version of a repository replaces: files that it has no more, such as shards of weights
+# what a new version of a repository replaces: files that it has no more, such as shards of weights;
+# weights in other folders than these are someone else's
 REPLACED = {
-    "model": ("*.safetensors", "*.safetensors.index.json", "discriminator/*", "samples/*", "evaluation.*"),
+    "model": ("model*.safetensors", "model.safetensors.index.json", "discriminator/*", "samples/*", "evaluation.*"),
     "dataset": ("*-?????-of-?????.parquet",),
     "space": (),
 }

@@ -23,6 +23,7 @@ import pytest
 import torch
 from PIL import Image
 from tqdm import tqdm
+from transformers import CLIPConfig, CLIPModel
 
 from t2i_supcon.data import build_tokenizer
 from t2i_supcon.data.shards import row_features
@@ -235,3 +236,19 @@ def states_equal(a, b) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(states_equal, a, b))
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def foreign_clip(blocks: int = 9) -> CLIPModel:
+    """A CLIP as transformers makes it; 9 blocks are enough for GALIP's features."""
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": blocks, "num_attention_heads": 2}
+    text = {
+        **sizes,
+        "vocab_size": 30,
+        "max_position_embeddings": 12,
+        "eos_token_id": 29,
+        "pad_token_id": 0,
+        "bos_token_id": 28,
+    }
+    return CLIPModel(
+        CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 4}, projection_dim=6)
+    ).eval()

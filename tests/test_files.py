@@ -1,4 +1,4 @@
-"""Folders that are complete or absent, and of one process at a time."""
+"""Folders that are complete or absent, and of one process at a time, and their names."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from t2i_supcon.files import new_folder, only_user, recover_folder
+from t2i_supcon.files import new_folder, only_user, recover_folder, short_name
 
 
 def test_new_folder_replaces_whole_or_not_at_all(tmp_path):
@@ -54,3 +54,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(OSError, match="file/run could not be written: Not a directory; choose another --output-dir"):
         with only_user(tmp_path / "file" / "run"):
             raise AssertionError("there is no such folder")
+
+
+def test_a_run_gives_its_folders_their_names(tmp_path, monkeypatch):
+    (tmp_path / "plain").mkdir()
+    monkeypatch.chdir(tmp_path / "plain")
+    named = {
+        "runs/scl/model": "scl",
+        "runs/scl/best": "scl/best",
+        "me/dmgan-coco-scl": "dmgan-coco-scl",
+        "model": "plain",
+    }
+    assert {source: short_name(source) for source in named} == named

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HUB_CACHE, tiny_config
+from conftest import HUB_CACHE, foreign_clip, tiny_config
 from huggingface_hub import constants, hf_hub_download
-from training.test_encoder_phase import foreign_clip
 from transformers import AutoModel, AutoTokenizer, pipeline
 
 from t2i_supcon.conversion import load_encoders

@@ -61,14 +61,6 @@ def test_a_prompt_gives_images_and_the_seed_decides_them(folder, gan_name):
     assert not np.array_equal(np.array(first[0]), np.array(other[0]))
 
 
-def test_a_list_gives_a_list_in_order(folder):
-    draw = pipeline("text-to-image", model=str(folder))
-    prompts = ["a red star", "yellow circle"]
-    together = draw(prompts, seed=4)
-    for prompt, images in zip(prompts, together):
-        assert np.array_equal(np.array(draw(prompt, seed=4)[0]), np.array(images[0]))
-
-
 def test_a_picture_depends_on_seed_prompt_and_number_alone(folder):
     """Whatever the batch size, the neighbours, their order and the number of pictures of each."""
     draw = load_pipeline(str(folder))

@@ -41,7 +41,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a training step is taken, and of setting.
+    """How a training step is taken, and of what.
 
     Attributes:
         model: a GAN or "damsm".

@@ -34,7 +34,7 @@ from served import picture_file, served_file
 
 from t2i_supcon import EMBEDDED_MODELS, embedded_model
 from t2i_supcon.figures import enlarged, image_strip
-from t2i_supcon.gallery import short_name
+from t2i_supcon.files import short_name
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent

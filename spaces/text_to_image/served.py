@@ -8,16 +8,14 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+
+from t2i_supcon.gallery import png_text
 
 
 def picture_file(picture: Image.Image) -> str:
     """The path of a picture as a PNG file, which holds what the picture's `info` says."""
-    text = PngInfo()
-    for name, value in picture.info.items():
-        text.add_itxt(name, value)
     file = io.BytesIO()
-    picture.save(file, "PNG", pnginfo=text)
+    picture.save(file, "PNG", pnginfo=png_text(picture.info))
     return served_file(file.getvalue(), "picture.png")
 
 

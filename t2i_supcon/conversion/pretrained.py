@@ -105,12 +105,12 @@ def load_players(
     return model, discriminator
 
 
-def load_encoders(name: str, max_words: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load_encoders(name: str, max_words: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Loads both towers and their tokenizer from a folder or the Hub: what phase 1 saved, or a
     `CLIPModel` of transformers.
 
-    The tokenizer cuts captions to `max_words` tokens, or to fewer where the text tower has no more
-    positions.
+    The tokenizer cuts captions to `max_words` tokens, None being its own limit, or to fewer where
+    the text tower has no more positions.
 
     Raises:
         ValueError: nothing of that kind is there, or not whole; see `load_pretrained`.
@@ -119,9 +119,8 @@ def load_encoders(name: str, max_words: int) -> tuple[PreTrainedModel, PreTraine
     tokenizer = load_tokenizer(name, "encoders")
     if isinstance(encoders, CLIPModel):
         encoders = CLIPPairModel.from_clip(encoders)
-    tokenizer.model_max_length = min(
-        max_words, getattr(encoders.config.text_config, "max_position_embeddings", max_words)
-    )
+    limit = tokenizer.model_max_length if max_words is None else max_words
+    tokenizer.model_max_length = min(limit, getattr(encoders.config.text_config, "max_position_embeddings", limit))
     return encoders, tokenizer
 
 

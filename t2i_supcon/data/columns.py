@@ -156,7 +156,7 @@ def _in_schema(rows: datasets.Dataset | datasets.IterableDataset, features, num_
     """Whether rows whose columns have the schema's names need no conversion; of a stream, only the
     types can tell."""
     lists = (("captions", "string"), ("labels", "int64"))
-    if not all(
+    if not isinstance(features["label"], datasets.ClassLabel) or not all(
         isinstance(features[name], datasets.List) and getattr(features[name].feature, "dtype", None) == dtype
         for name, dtype in lists
     ):

@@ -38,7 +38,10 @@ Rows = datasets.Dataset | datasets.IterableDataset
 ROWS_OF_A_STREAM = 1000  # that evaluations keep in memory unless told otherwise
 ROWS_OF_A_SHARD = 100  # where a dataset without shards is streamed
 SAVED_TO_DISK = ("dataset_dict.json", "state.json")  # of which `save_to_disk` writes one
-MEND = "mend the row or leave it out, or allow a share of such rows with data.max_broken_share"
+MEND = (
+    "mend the row or leave it out, or allow a share of such rows with data.max_broken_share of a recipe or "
+    "--max-broken-share of evaluate.py"
+)
 TEXTS = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 logger = logging.getLogger(__name__)
@@ -283,7 +286,7 @@ def check_shards(files: list[str]) -> None:
         except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
             where = "it is no whole Parquet file" if first == 0 else f"rows {first} and following cannot be read"
             raise ValueError(
-                f"{path}: {where} ({' '.join(str(error).split())}); restore the file, or prepare the data again"
+                f"{path}: {where} ({_one_line(error)}); restore the file, or prepare the data again"
             ) from error
 
 
@@ -424,7 +427,7 @@ class TrainingRows(torch.utils.data.Dataset):
         caption, input_ids = known
         limit = self.tokenizer.model_max_length
         if len(input_ids) > limit:
-            input_ids = [input_ids[i] for i in np.sort(rng.permutation(len(input_ids))[:limit])]
+            input_ids = self._subset(input_ids, limit, rng)
         if self.word_dropout:
             input_ids = self._drop_words(input_ids, rng)
         images = image_pyramid(
@@ -437,6 +440,13 @@ class TrainingRows(torch.utils.data.Dataset):
             "label": -1 if row["label"] is None else row["label"],
             "labels": row["labels"],
         }
+
+    def _subset(self, input_ids: list[int], limit: int, rng: np.random.Generator) -> list[int]:
+        """`limit` tokens, in order; marks such as the end of a caption all stay."""
+        drawn = rng.permutation(len(input_ids))
+        marks = [i for i in drawn if input_ids[i] in self._marks]
+        kept = (marks + [i for i in drawn if input_ids[i] not in self._marks])[:limit]
+        return [input_ids[i] for i in sorted(kept)]
 
     def _drop_words(self, input_ids: list[int], rng: np.random.Generator) -> list[int]:
         """Leaves words out; marks such as the end of a caption are no words."""
@@ -502,9 +512,6 @@ class EvaluationRows(torch.utils.data.Dataset):
         is_stream = isinstance(rows, datasets.IterableDataset)
         self.rows = _first_rows(rows, count or ROWS_OF_A_STREAM, files) if is_stream else rows
         self.size = size
-        self.files = files
-        self.max_broken_share = max_broken_share
-        self.split = split
         chosen = evenly_spaced(len(self.rows), count or len(self.rows))
         self.captions, self._row_numbers, unknown = [], [], []
         for turn, (number, captions) in enumerate(zip(chosen, self.rows.select(chosen)["captions"])):
@@ -523,23 +530,7 @@ class EvaluationRows(torch.utils.data.Dataset):
         if not self.captions:
             why = f"; {unknown[0]}, which holds the words of the training captions" if unknown else ""
             raise BrokenRowError(f"none of the {len(chosen)} rows for evaluation can be used{why}")
-        self._broken: dict[int, str] = {}  # number of a row: what is wrong with its image
-
-    def _leave_out(self, number: int, error: BrokenRowError) -> None:
-        """Logs and counts a broken image the first time that it is met."""
-        what = f"{name_row(self.files, number, self.split)}: {error}"
-        if not self.max_broken_share:
-            raise BrokenRowError(f"{what}; {MEND}")
-        if number in self._broken:
-            return
-        self._broken[number] = what
-        broken, total = len(self._broken), len(self)
-        logger.warning("row left out of evaluations, number %d of %d: %s", broken, total, what)
-        if broken > math.ceil(self.max_broken_share * total) or broken == total:
-            raise BrokenRowError(
-                f"{broken} broken rows among the {total} of evaluations, more than data.max_broken_share "
-                f"{self.max_broken_share:g} allows; the last: {what}"
-            )
+        self._broken = BrokenRows(len(self), max_broken_share, files, split)
 
     def __len__(self) -> int:
         return len(self._row_numbers)
@@ -558,10 +549,48 @@ class EvaluationRows(torch.utils.data.Dataset):
                 images.append(self[index])
                 indices.append(index)
             except BrokenRowError as error:
-                self._leave_out(number, error)
+                self._broken.leave_out(number, error)
             if images and (len(images) == size or index == len(self) - 1):
                 yield EvaluationBatch(torch.stack(images), [self.captions[i] for i in indices], indices)
                 images, indices = [], []
+
+
+class BrokenRows:
+    """Rows that evaluations leave out as their image is broken: each is logged and counted the
+    first time that it is met.
+
+    Args:
+        total: how many rows are read.
+        max_share: of them that may be broken, rounded up to whole rows.
+        files, split: see `name_row`.
+    """
+
+    def __init__(self, total: int, max_share: float, files: Sequence[str] = (), split: str | None = None):
+        self.total = total
+        self.max_share = max_share
+        self.files = files
+        self.split = split
+        self._numbers: set[int] = set()
+
+    def leave_out(self, number: int, error: BrokenRowError) -> None:
+        """Counts a row.
+
+        Raises:
+            BrokenRowError: more of them than allowed, or all.
+        """
+        what = f"{name_row(self.files, number, self.split)}: {error}"
+        if not self.max_share:
+            raise BrokenRowError(f"{what}; {MEND}")
+        if number in self._numbers:
+            return
+        self._numbers.add(number)
+        broken = len(self._numbers)
+        logger.warning("row left out of evaluations, number %d of %d: %s", broken, self.total, what)
+        if broken > math.ceil(self.max_share * self.total) or broken == self.total:
+            raise BrokenRowError(
+                f"{broken} broken rows among the {self.total} of evaluations, more than the max_broken_share of "
+                f"{self.max_share:g} allows; the last: {what}"
+            )
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

@@ -184,6 +184,7 @@ def describe_left_out(words: PromptWords, limit: int) -> str:
     return "; ".join(parts)
 
 
-def shortened(text: str, length: int = 80) -> str:
-    """The start of a text that is too long for a message."""
-    return text if len(text) <= length else text[: length - 4] + " ..."
+def shortened(text: object, length: int = 80) -> str:
+    """Text for a message, cut where it is long."""
+    text = str(text)
+    return text if len(text) <= length else f"{text[: length - 3]}..."

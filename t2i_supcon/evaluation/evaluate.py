@@ -81,11 +81,12 @@ def embed(
             bar.update(len(batch.numbers))
     shares = gather_object([(numbers, [_joined(column) for column in zip(*parts)])])
     shares = [share for share in shares if share[0]]  # a process without pictures has no arrays
-    order = np.argsort(np.concatenate([numbers for numbers, _ in shares]))
+    found = np.concatenate([numbers for numbers, _ in shares])
+    order = np.argsort(found)
     joined = [_joined(column) for column in zip(*(arrays for _, arrays in shares))]
     features, logits, image_emb = (None if one is None else one[order] for one in joined)
-    labels = np.array([prompt.label for prompt in pictures.prompts])
-    return FeatureSet(features, labels, logits, image_emb=image_emb)
+    labels = np.array([prompt.label for prompt in pictures.prompts])[found[order]]
+    return FeatureSet(features, labels, logits, image_emb=image_emb, numbers=found[order])
 
 
 def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -93,23 +94,37 @@ def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return None if parts[0] is None else np.concatenate(parts)
 
 
-def embed_real(network: FeatureNetwork, rows: Rows, image_size: int, data_hash: str, batch_size: int) -> FeatureSet:
+def embed_real(
+    network: FeatureNetwork,
+    rows: Rows,
+    image_size: int,
+    data_hash: str,
+    batch_size: int,
+    max_broken_share: float = 0.0,
+) -> FeatureSet:
     """Features of real pictures, computed once and kept by what they are made of: all pictures, the
-    rows' `data_hash`, the network and the size."""
+    rows' `data_hash`, the network, the size and the share that may be left out."""
     state = launched_state()
     pictures = pictures_hash(rows) if state.is_main_process else ""  # which alone looks for what is kept
-    made_of = {"network": network.protocol, "rows": data_hash, "pictures": pictures, "image_size": image_size}
+    made_of = {
+        "network": network.protocol,
+        "rows": data_hash,
+        "pictures": pictures,
+        "image_size": image_size,
+        "max_broken_share": max_broken_share,
+    }
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{key}.npz"
     kept = [_read_kept(path) if state.is_main_process else None]
     broadcast_object_list(kept)  # one process decides: others may see another disk, or look a moment later
     if kept[0] is not None:
         return kept[0]
-    found = embed(network.features_and_logits, RealPictures(rows, image_size), batch_size, "real pictures")
+    source = RealPictures(rows, image_size, max_broken_share)
+    found = embed(network.features_and_logits, source, batch_size, "real pictures")
     if state.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".partial-{os.getpid()}-{path.name}")  # another evaluation may write the same
-        arrays = {"features": found.features, "labels": found.labels}
+        arrays = {"features": found.features, "labels": found.labels, "numbers": found.numbers}
         with open(partial, "wb") as file:
             np.savez(file, **arrays, **({} if found.logits is None else {"logits": found.logits}))
         os.replace(partial, path)
@@ -123,7 +138,7 @@ def _read_kept(path: Path) -> FeatureSet | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return FeatureSet(kept["features"], kept["labels"], kept.get("logits"))
+            return FeatureSet(kept["features"], kept["labels"], kept.get("logits"), numbers=kept["numbers"])
     except UNREADABLE as error:
         logger.warning("%s is damaged (%s); the features are computed once more", path, error)
         return None
@@ -154,18 +169,20 @@ def real_references(
     groups: Mapping[str, str] | None,
     batch_size: int = 64,
     encoders: FeatureNetwork | None = None,
+    max_broken_share: float = 0.0,
 ) -> References:
     """The real pictures that the named measures judge by, with the classifier of labels and the
     captions that they need; the arguments are those of `evaluate`."""
     needs = {need for name in names for need in MEASURES[name].needs}
     sets = [
-        embed_real(network, rows, image_size, data_hash, batch_size)
+        embed_real(network, rows, image_size, data_hash, batch_size, max_broken_share)
         for rows, data_hash in zip((held_out, training), hashes)
     ]
     if "sentences" in needs:
-        captions = [next((one for one in own or () if one), "") for own in held_out["captions"]]
+        own = held_out["captions"][:]
+        captions = [next((one for one in own[number] or () if one), "") for number in sets[0].numbers]
         if encoders is not None:
-            image_emb = embed_real(encoders, held_out, image_size, hashes[0], batch_size).features
+            image_emb = embed_real(encoders, held_out, image_size, hashes[0], batch_size, max_broken_share).features
             sets[0] = replace(sets[0], image_emb=image_emb)
         sets[0] = with_sentences(sets[0], encoders or network, captions)
     if "classifier" not in needs:
@@ -247,6 +264,7 @@ def evaluate(
     batch_size: int = 64,
     encoders: FeatureNetwork | None = None,
     bootstrap: int | None = None,
+    max_broken_share: float = 0.0,
 ) -> Evaluation:
     """Measures pictures against held-out real ones, and real training pictures beside them.
 
@@ -262,6 +280,7 @@ def evaluate(
         batch_size: pictures at once.
         encoders: what measures of captions judge by, in place of `network`.
         bootstrap: sets of pictures drawn for standard errors; see `bootstrap_errors`.
+        max_broken_share: of held-out and of training rows; see `RealPictures`.
 
     Returns:
         The same in all processes.
@@ -273,7 +292,9 @@ def evaluate(
         raise ValueError(f"there is {len(pictures.prompts)} picture to judge; statistics need at least 2")
     size = pictures.image_size
     check_pictures(names, network, pictures.prompts, held_out, training, encoders)
-    references = real_references(network, held_out, training, hashes, names, size, groups, batch_size, encoders)
+    references = real_references(
+        network, held_out, training, hashes, names, size, groups, batch_size, encoders, max_broken_share
+    )
     judged = embed(network.features_and_logits, pictures, batch_size, "pictures", encoders)
     if any("sentences" in MEASURES[name].needs for name in names):
         judged = with_sentences(judged, encoders or network, [prompt.caption for prompt in pictures.prompts])
@@ -364,6 +385,7 @@ def run_evaluation(
     batch_size: int = 64,
     save_images: bool = False,
     bootstrap: int | None = None,
+    max_broken_share: float = 0.0,
 ) -> Evaluation:
     """Judges a model, or a folder of pictures, and writes what it found into `output`:
     `evaluation.json`, `evaluation.md` and `evaluation.png`, a grid of what was judged.
@@ -384,6 +406,8 @@ def run_evaluation(
         save_images: also write each picture drawn, as PNG in `output/images`, which is there once
             all are.
         bootstrap: sets of the pictures drawn with replacement, for standard errors of all numbers.
+        max_broken_share: of the held-out and of the training rows that is left out where images are
+            broken, in [0, 1).
 
     Raises:
         ValueError, OSError: one of these is not there or does not fit; nothing is written then.
@@ -392,6 +416,8 @@ def run_evaluation(
         raise ValueError("name either a model or a folder of images to evaluate")
     if bootstrap is not None and bootstrap < 2:
         raise ValueError(f"bootstrap is {bootstrap}; a standard error needs at least 2 sets of pictures")
+    if not 0 <= max_broken_share < 1:
+        raise ValueError(f"max_broken_share is {max_broken_share}; it must be at least 0 and below 1")
     if images is not None and images < 2:
         raise ValueError(f"images is {images}; statistics need at least 2 pictures")
     for name, number, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
@@ -414,8 +440,10 @@ def run_evaluation(
     held_out = load_rows(data, split, columns=called, label_names=label_names)
     if images_folder is not None:
         pictures = FolderPictures(images_folder)
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in pictures.files)).hexdigest()
-        subject = {"name": str(images_folder), "images": digest[:16]}
+        digest = hashlib.sha256()
+        for file in pictures.files:
+            digest.update(file.read_bytes())
+        subject = {"name": str(images_folder), "images": digest.hexdigest()[:16]}
     else:
         draw = load_pipeline(model, launched_state().device)
         network, tokenizer = draw.model, draw.tokenizer
@@ -444,6 +472,7 @@ def run_evaluation(
             batch_size=batch_size,
             encoders=None if encoders is None else caption_network(encoders).to(state.device),
             bootstrap=bootstrap,
+            max_broken_share=max_broken_share,
         )
         if state.is_main_process:
             output.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ class FeatureSet:
             where no measure needs them.
         image_emb: (N, E), the pictures in the space of the captions; None where that is the space
             of the features.
+        numbers: (N,), which of all pictures they are, where some may have been left out.
     """
 
     features: np.ndarray
@@ -43,6 +44,7 @@ class FeatureSet:
     logits: np.ndarray | None = None
     sentences: np.ndarray | None = None
     image_emb: np.ndarray | None = None
+    numbers: np.ndarray | None = None
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> "FeatureSet":
         """Some of the pictures."""

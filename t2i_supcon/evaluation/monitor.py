@@ -28,6 +28,7 @@ class GeneratorMonitor:
         tokenizer: of the text encoder.
         image_size: side of the pictures in pixels.
         groups: the coarser group of each label name, for `label_accuracy`.
+        max_broken_share: of held-out and of training rows; see `RealPictures`.
 
     Raises:
         ValueError, OSError: something that cannot be measured, or weights that are not there.
@@ -43,6 +44,7 @@ class GeneratorMonitor:
         tokenizer: PreTrainedTokenizerBase,
         image_size: int,
         groups: Mapping[str, str] | None = None,
+        max_broken_share: float = 0.0,
     ):
         device = launched_state().device
         self.names = names
@@ -51,7 +53,9 @@ class GeneratorMonitor:
         self.prompts = choose_prompts(held_out, "first", images, 0, tokenizer)
         check_pictures(names, self.network, self.prompts, held_out, training)
         hashes = content_hash(held_out), content_hash(training)
-        self.references = real_references(self.network, held_out, training, hashes, names, image_size, groups)
+        self.references = real_references(
+            self.network, held_out, training, hashes, names, image_size, groups, max_broken_share=max_broken_share
+        )
         self.yardstick = {}
         for name in names:
             end = "_held_out_images" if MEASURES[name].judged_by_training else "_training_images"

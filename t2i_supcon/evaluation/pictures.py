@@ -13,7 +13,8 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data import Rows, decode_image, encode_prompts, image_pyramid, scale_pixels, to_uint8
+from ..data import BrokenRowError, Rows, decode_image, encode_prompts, image_pyramid, scale_pixels, to_uint8
+from ..data.loading import BrokenRows
 from ..models import draw_images, sample_noise, seeded_generator
 
 UNLABELLED = -1
@@ -194,10 +195,16 @@ class RealPictures:
     Args:
         rows: in the row schema, with random access.
         image_size: side in pixels.
+        max_broken_share: share of the rows, of each process's, that is left out where their image
+            is broken, rounded up to whole rows.
+
+    Raises:
+        BrokenRowError: while iterating, more broken images than that.
     """
 
     rows: Rows
     image_size: int
+    max_broken_share: float = 0.0
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -211,13 +218,19 @@ class RealPictures:
     def decoded(self, size: int, index: int = 0, processes: int = 1) -> Iterator[Pictures]:
         """The same batches, each decoded when it is asked for."""
         mine = range(index, len(self.rows), processes)
+        broken = BrokenRows(len(mine), self.max_broken_share)
         for start in range(0, len(mine), size):
-            numbers = list(mine[start : start + size])
-            pixels = []
-            for row in (self.rows[i] for i in numbers):
-                image = decode_image(row["image"], row["image_id"])
-                pixels.append(image_pyramid(image, (self.image_size,), row["bbox"])[0])
-            yield Pictures(numbers, scale_pixels(torch.stack(pixels)))
+            numbers, pixels = [], []
+            for number in mine[start : start + size]:
+                row = self.rows[number]
+                try:
+                    image = decode_image(row["image"], row["image_id"])
+                    pixels.append(image_pyramid(image, (self.image_size,), row["bbox"])[0])
+                    numbers.append(number)
+                except BrokenRowError as error:
+                    broken.leave_out(number, error)
+            if numbers:
+                yield Pictures(numbers, scale_pixels(torch.stack(pixels)))
 
 
 def ahead(batches: Iterator[Pictures]) -> Iterator[Pictures]:

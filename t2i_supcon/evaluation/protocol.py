@@ -53,7 +53,7 @@ class Evaluation:
     """What was measured.
 
     Attributes:
-        values: numbers by name, such as "frechet" or "kernel.std".
+        values: numbers by name, such as "frechet" or "frechet.bias".
         yardstick: the same numbers of real training images in place of generated ones.
         protocol: how.
         subject: what was judged: name, kind and hash of the model or folder, and the recipe it was

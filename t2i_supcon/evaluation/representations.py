@@ -12,14 +12,16 @@ import torch
 
 from ..conversion.pretrained import load_encoders
 from ..data import Rows, evenly_spaced, load_rows
+from ..files import short_name
 from ..identity import content_hash
 from ..metrics import alignment, label_precision, uniformity
 from ..models.weights import weights_hash
 from ..pipeline import TextToImagePipeline, load_pipeline
 from .embedding import embed_texts
-from .pictures import DrawnPictures, RealPictures, choose_prompts
+from .pictures import DrawnPictures, RealPictures, choose_prompts, is_known
 
 NEIGHBOURS = 10  # of which label retrieval tells how many share the label
+BATCH_SIZE = 64
 COLOURED = 10  # labels with a colour of their own in the map
 MEASURED = {
     "alignment": "mean squared distance of an image and its text (lower: closer)",
@@ -74,8 +76,6 @@ class Representations:
 def represent(
     encoders: str,
     rows: Rows,
-    max_words: int = 18,
-    batch_size: int = 64,
     draw: TextToImagePipeline | None = None,
     image_size: int | None = None,
     name: str | None = None,
@@ -86,7 +86,6 @@ def represent(
         encoders: what phase 1 saved, or a `CLIPModel` of transformers: a folder or a name on the
             Hub.
         rows: in the row schema, with random access.
-        max_words: of a caption that are read.
         draw: draws the captions, with seed 0; its pictures stand in place of the rows'.
         image_size: that the rows' pictures are reduced to before the encoder sees them; None is the
             encoder's own.
@@ -95,10 +94,10 @@ def represent(
     Raises:
         ValueError: there are no such encoders, or fewer than two labelled rows with a known word.
     """
-    towers, tokenizer = load_encoders(encoders, max_words)
+    towers, tokenizer = load_encoders(encoders)
     towers.eval()
     usable = [
-        any(caption and tokenizer(caption)["input_ids"] for caption in captions) and label is not None and label >= 0
+        any(caption and is_known(caption, tokenizer) for caption in captions) and label is not None and label >= 0
         for captions, label in zip(rows["captions"], rows["label"])
     ]
     rows = rows.select(np.flatnonzero(usable))
@@ -112,20 +111,15 @@ def represent(
     else:
         pictures = DrawnPictures(draw.model.text_encoder, draw.model.generator, draw.tokenizer, prompts)
     with torch.no_grad():
-        images = [towers.image_encoder(batch.images).image_emb.float() for batch in pictures.batches(batch_size)]
+        images = [towers.image_encoder(batch.images).image_emb.float() for batch in pictures.batches(BATCH_SIZE)]
     texts = embed_texts(towers.text_encoder, tokenizer, [prompt.caption for prompt in prompts], torch.device("cpu"))
     return Representations(
-        name or run_name(encoders),
+        name or short_name(encoders),
         weights_hash(towers),
         torch.nn.functional.normalize(torch.cat(images), dim=1),
         torch.nn.functional.normalize(texts, dim=1),
         np.array([prompt.label for prompt in prompts]),
     )
-
-
-def run_name(model: str) -> str:
-    """What a model is called in tables: NAME of runs/NAME/model."""
-    return Path(model).parent.name if Path(model).name == "model" else Path(model).name
 
 
 def show_representations(
@@ -164,7 +158,7 @@ def show_representations(
     if draws:
         size = draws[0].model.config.image_size
         found = [represent(encoders[0], held_out, image_size=size, name=f"real, {size} px")]
-        found += [represent(encoders[0], held_out, draw=draw, name=run_name(one)) for one, draw in zip(models, draws)]
+        found += [represent(encoders[0], held_out, draw=draw, name=short_name(one)) for one, draw in zip(models, draws)]
     else:
         found = [represent(name, held_out) for name in encoders]
     numbers = [one.measure() for one in found]

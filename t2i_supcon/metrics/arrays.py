@@ -53,13 +53,13 @@ def as_rows(values: Array, name: str, at_least: int = 2) -> np.ndarray:
     return rows
 
 
-def as_two_sets(a: Array, b: Array, names: tuple[str, str], at_least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def as_two_sets(a: Array, b: Array, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
     """Checks two sets of vectors in one space; their numbers of rows may differ.
 
     Raises:
         ValueError: as `as_rows`, or vectors of two widths.
     """
-    a, b = as_rows(a, names[0], at_least), as_rows(b, names[1], at_least)
+    a, b = as_rows(a, names[0]), as_rows(b, names[1])
     if a.shape[1] != b.shape[1]:
         raise ValueError(
             f"{names[0]} are {a.shape[1]} wide but {names[1]} are {b.shape[1]} wide; both must come from one network"

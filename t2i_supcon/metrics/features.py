@@ -25,6 +25,7 @@ from transformers import (
 from ..conversion.errors import one_line_errors
 from ..hub import split_revision
 from ..models import CLIPPairModel, DAMSMModel
+from ..models.architecture import architecture_hash
 from ..models.inception import BasicConv2d, InceptionTrunk
 from ..models.weights import weights_hash
 
@@ -100,11 +101,6 @@ class FeatureNetwork(nn.Module):
             "resize": self.resize,
             "image_size": self.image_size,
         }
-
-    @property
-    def distance_name(self) -> str:
-        """What a Frechet distance in these features may be called."""
-        return "FID" if isinstance(self, InceptionFID) else f"Frechet distance ({self.name})"
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Features (B, D), float32, of images (B, 3, H, W) in [-1, 1].
@@ -306,10 +302,16 @@ class Encoder(FeatureNetwork):
         if not hasattr(tower, "trunk"):
             raise ValueError(f"encoder: {source} holds no encoders but a {type(tower).__name__}")
         super().__init__("encoder", weights_hash(given), tower.config.image_size, "inside", image_size)
+        self.config_hash = architecture_hash(given.config)
         self.network = tower.eval().requires_grad_(False)
         if tower is not given and isinstance(source, str):
             self.text_source, self.text_encoder = source, given.text_encoder.eval().requires_grad_(False)
             self.max_tokens = getattr(given.config.text_config, "max_position_embeddings", self.max_tokens)
+
+    @property
+    def protocol(self) -> dict[str, object]:
+        """Also what their config says, of which weights tell nothing."""
+        return super().protocol | {"config": self.config_hash}
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, None]:
         return self.network(pixels / 127.5 - 1).image_emb.float(), None

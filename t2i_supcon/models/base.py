@@ -580,8 +580,8 @@ def check_truncation(truncation: float | None) -> float | None:
     return value
 
 
-def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator at the start of its seed.
+def seeded_generator(seed: int) -> torch.Generator:
+    """A generator of the CPU at the start of its seed.
 
     Raises:
         ValueError: a seed that is no whole number from 0 to 2^64 - 1.
@@ -589,7 +589,7 @@ def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gen
     number = whole_number("seed", seed)
     if not 0 <= number < 2**64:
         raise ValueError(f"seed is {shown_number(number)}; it must be from 0 to 2^64 - 1")
-    return torch.Generator(device).manual_seed(number)
+    return torch.Generator().manual_seed(number)
 
 
 def check_count(name: str, value: int) -> int:

@@ -1,6 +1,8 @@
 """What several GANs share: layers, and how a discriminator scores features with right and wrong
 captions."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class ConstantLinear(nn.Linear):
 
 
 def score_pairs(
-    joint: nn.Module, features: Tensor, sent_emb: Tensor, wrong_sent_emb: Tensor | None
+    joint: Callable[[Tensor], Tensor], features: Tensor, sent_emb: Tensor, wrong_sent_emb: Tensor | None
 ) -> DiscriminatorOutput:
     """Scores image features with their captions and with wrong ones (the one-way output of DF-GAN,
     arXiv 2008.05865).

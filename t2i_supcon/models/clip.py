@@ -112,7 +112,8 @@ class CLIPTextEncoder(GANPreTrainedModel):
         Args:
             input_ids: (B, T) token ids, padded on the right, T at most `max_position_embeddings`.
             attention_mask: (B, T), 1 = real token, at least one in each row. When absent, a row
-                ends with its first `eos_token_id`, or, without one, at T.
+                ends with its first `eos_token_id` or, where that is the padding's, before it;
+                without one, at T.
 
         Returns:
             sent_emb (B, D): the projected state of the last real token, not normalised; word_embs
@@ -124,7 +125,8 @@ class CLIPTextEncoder(GANPreTrainedModel):
         """
         if attention_mask is None:
             ends = (input_ids == self.config.eos_token_id).long()
-            attention_mask = (ends.cumsum(dim=1) - ends == 0).long()  # 1 up to and with the first end
+            own = 0 if self.config.eos_token_id == self.config.pad_token_id else ends  # the end is a token of its own
+            attention_mask = (ends.cumsum(dim=1) - own == 0).long()
         last = attention_mask.sum(dim=1) - 1  # (B,)
         if not torch.compiler.is_exporting() and (input_ids.shape[1] == 0 or (last < 0).any()):
             raise ValueError("a caption has no token: every row of attention_mask needs at least one 1")
@@ -211,11 +213,17 @@ class CLIPPairModel(GANPreTrainedModel):
 
     @classmethod
     def from_clip(cls, clip: CLIPModel) -> "CLIPPairModel":
-        """Takes over sizes and weights of transformers' own class, in evaluation mode."""
+        """Takes over sizes and weights of transformers' own class, in evaluation mode; local
+        features come from those of the usual blocks that it has."""
         shared = {"projection_dim": clip.config.projection_dim}
         towers = {"text_config": clip.config.text_config.to_dict(), "image_config": clip.config.vision_config.to_dict()}
         for fields in towers.values():
             fields.pop("model_type")
+        text, image = towers.values()
+        if text["eos_token_id"] == 2:  # as older files have it, whose marks are the last ids of the vocabulary
+            text["eos_token_id"] = text["vocab_size"] - 1
+        depth = image["num_hidden_layers"]
+        image["feature_layers"] = [n for n in CLIPImageConfig.feature_layers if n < depth] or [depth - 1]
         model = cls(CLIPPairConfig(**{name: fields | shared for name, fields in towers.items()}))
         model.text_encoder.text.load_state_dict(clip.text_model.state_dict())
         model.image_encoder.vision.load_state_dict(clip.vision_model.state_dict())

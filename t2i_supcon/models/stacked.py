@@ -17,7 +17,7 @@ from transformers import initialization as init
 
 from . import operators
 from .base import DiscriminatorOutput, GANPreTrainedModel, GeneratorOutput
-from .blocks import UpsampledConv2d
+from .blocks import UpsampledConv2d, score_pairs
 from .damsm import DAMSMTextConfig
 from .sizes import check_sizes
 
@@ -110,12 +110,12 @@ class StackedModel(GANPreTrainedModel):
                 init.zeros_(module.bias)
 
 
-def _start_spectral_norm(weight: ParametrizationList, iterations: int = 15) -> None:
+def _start_spectral_norm(weight: ParametrizationList) -> None:
     """Sets the singular vectors as the constructor of torch's spectral normalisation does, for the
     weight as it is now."""
     matrix, norm = weight.original.flatten(1), weight[0]
     v = F.normalize(torch.randn_like(norm._v), dim=0)
-    for _ in range(iterations):
+    for _ in range(15):
         u = F.normalize(matrix @ v, dim=0)
         v = F.normalize(matrix.T @ u, dim=0)
     init.copy_(norm._u, u)
@@ -324,16 +324,10 @@ class ScaleDiscriminator(StackedModel):
         """Scores (B, 3, S, S) images with captions (B, D), with M <= B wrong captions (M, D), and,
         with that head, alone; tuples of one tensor."""
         features = self.narrow(self.down(images))  # (B, c, 4, 4)
-        cond, wrong = self.score(features, sent_emb), None
-        if wrong_sent_emb is not None:
-            wrong = (self.score(features[: len(wrong_sent_emb)], wrong_sent_emb),)
-        uncond = None if self.uncond_head is None else (self.uncond_head(features).flatten(),)
-        return DiscriminatorOutput(cond=(cond,), wrong=wrong, uncond=uncond)
-
-    def score(self, features: Tensor, sent_emb: Tensor) -> Tensor:
-        """Logits (B,) of features (B, c, 4, 4) joined with the sentence."""
-        text = sent_emb[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        return self.cond_head(self.joint(torch.cat([features, text], dim=1))).flatten()
+        scores = score_pairs(lambda joined: self.cond_head(self.joint(joined)), features, sent_emb, wrong_sent_emb)
+        if self.uncond_head is not None:
+            scores.uncond = (self.uncond_head(features).flatten(),)
+        return scores
 
 
 class StackedDiscriminator(StackedModel):

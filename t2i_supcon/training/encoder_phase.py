@@ -28,6 +28,7 @@ from ..evaluation import EmbeddedImages, embed_images, embed_texts
 from ..figures import image_strip
 from ..metrics import retrieval_recall
 from ..models import CLIPPairConfig, CLIPPairModel, DAMSMConfig, DAMSMModel
+from ..models.architecture import architecture
 from .checkpoint import restore_module
 from .data import evaluation_rows
 from .distributed import pad_captions, prepare_network
@@ -35,7 +36,7 @@ from .guidance import Guidance
 from .networks import build_network
 from .optimisation import check_micro_batches, rate_factor, set_rates, take_step, term_weights, weighted_sum
 from .phase import StepResult, mean_result
-from .recipe import EncoderRecipe, architecture, build_model_config, check_architecture
+from .recipe import EncoderRecipe, build_model_config, check_architecture
 
 ENCODERS = {"damsm": (DAMSMConfig, DAMSMModel), "clip": (CLIPPairConfig, CLIPPairModel)}
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's bound of its contrastive loss's scale (arXiv 2103.00020, section 2.5)
@@ -221,7 +222,7 @@ class EncoderPhase:
     def load_state_dict(self, state: dict) -> None:
         self._held_out = None
         restore_module(self.towers, state["model"], "model")
-        check_architecture(self.towers.config, state.get("architecture", {}))
+        check_architecture(architecture(self.towers.config), state.get("architecture", {}))
         restore_module(self.guidance, state["guidance"], "guidance")
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]

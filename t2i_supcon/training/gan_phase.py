@@ -12,6 +12,7 @@ from pathlib import Path
 import datasets
 import torch
 from accelerate import Accelerator
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -41,6 +42,7 @@ from ..models import (
     sample_noise,
     seeded_generator,
 )
+from ..models.architecture import architecture
 from ..models.operators import no_weight_gradients
 from ..models.weights import weights_hash
 from .augmentation import augment
@@ -60,7 +62,7 @@ from .optimisation import (
     weighted_sum,
 )
 from .phase import StepResult, mean_result
-from .recipe import PENALTIES, GANRecipe, architecture, build_model_config, check_architecture
+from .recipe import PENALTIES, GANRecipe, build_model_config, check_architecture
 
 logger = logging.getLogger(__name__)
 NUM_SAMPLES = 12
@@ -256,7 +258,13 @@ class GANPhase:
         if start is None:
             config = build_model_config(gan.config, recipe.model_config, **decided)
         else:
-            config = gan.config.from_dict(start[0].config.to_dict() | decided)
+            try:
+                config = gan.config.from_dict(start[0].config.to_dict() | decided)
+            except StrictDataclassError as error:
+                raise ValueError(
+                    f"init_from {recipe.init_from!r} does not fit the encoders {recipe.encoders!r}: "
+                    f"{error.__cause__ or error}"
+                ) from error
         data, size = recipe.data, config.image_size
         evaluation = evaluation_rows(recipe, held_out, data.test_split, tokenizer, size, recipe.eval_rows)
         reference = evaluation_rows(recipe, rows, data.train_split, tokenizer, size, len(evaluation))
@@ -283,6 +291,7 @@ class GANPhase:
                 tokenizer,
                 size,
                 groups,
+                data.max_broken_share,
             )
         return cls(
             recipe,
@@ -650,10 +659,13 @@ class GANPhase:
         """What the encoders are known by; they never change, so that checkpoints need no more."""
         return {name: weights_hash(network) for name, network in self.frozen_networks().items()}
 
+    def _architecture(self) -> dict[str, object]:
+        return architecture(self.config) | architecture(self.image_encoder.config, "encoders.image_config.")
+
     def state_dict(self) -> dict:
         return {
             "step": self.step,
-            "architecture": architecture(self.config),
+            "architecture": self._architecture(),
             "modules": {name: module.state_dict() for name, module in self.networks().items()},
             "optimizers": [optimizer.state_dict() for optimizer in (self.g_optimizer, self.d_optimizer)],
             "frozen": self._frozen_hashes,
@@ -680,7 +692,7 @@ class GANPhase:
             if name not in state["modules"]:
                 raise ValueError(f"the checkpoint does not fit the recipe: it holds no {name}")
             restore_module(module, state["modules"][name], name)
-        check_architecture(self.config, state.get("architecture", {}))
+        check_architecture(self._architecture(), state.get("architecture", {}))
         for optimizer, saved in zip((self.g_optimizer, self.d_optimizer), state["optimizers"]):
             optimizer.load_state_dict(saved)
         self.step = state["step"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..contrast import contrasted, projection_head
+from ..contrast import contrast_statistics, contrasted, projection_head
 from ..losses import (
     clip_contrastive_loss,
     cosine_matching_loss,
@@ -27,7 +27,6 @@ from ..losses import (
     unicl_loss,
     word_relevance,
 )
-from ..metrics import alignment, positives_per_anchor, uniformity
 from ..models import ImageEmbeddings, TextEmbeddings
 from ..processes import broadcast_state, gather_rows
 
@@ -281,12 +280,7 @@ def _supcon(guidance: Guidance, batch: EmbeddedBatch) -> Tensor:
 
 @torch.no_grad()
 def _supcon_statistics(guidance: Guidance, batch: EmbeddedBatch) -> dict[str, Tensor]:
-    embeddings, positives = _contrasted(guidance, batch)
-    return {
-        "positives": positives_per_anchor(positives),
-        "alignment": alignment(embeddings, positives),
-        "uniformity": uniformity(embeddings),
-    }
+    return contrast_statistics(*_contrasted(guidance, batch))
 
 
 def _projection(guidance: Guidance) -> nn.Module | None:

@@ -32,13 +32,12 @@ def term_weights(recipe: Recipe, step: int) -> dict[str, float]:
     return weights | {"supcon": weights["supcon"] * step / recipe.supcon_warmup}
 
 
-def _decayed(times: int, factor: float = 0.98, floor: float = 0.1) -> float:
-    """`factor` to the power of `times`, held once it is at or below `floor`.
+def _decayed(times: int) -> float:
+    """0.98 to the power of `times`, held once it is at or below a tenth.
 
     The last decay of AttnGAN's authors may undershoot it.
     """
-    last = math.ceil(math.log(floor) / math.log(factor))
-    return factor ** min(times, last)
+    return 0.98 ** min(times, math.ceil(math.log(0.1, 0.98)))
 
 
 def set_rates(optimizer: Optimizer, learning_rate: float, betas: tuple[float, float]) -> None:

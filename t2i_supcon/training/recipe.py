@@ -18,10 +18,12 @@ from huggingface_hub.dataclasses import type_validator
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from ..data.tokenization import shortened
 from ..evaluation.measures import MEASURES, numbers_of
+from ..models.architecture import own_fields
 from ..models.sizes import check_sizes
 from .guidance import TERMS as GUIDANCE_TERMS
-from .recipe_files import find_recipe, hint, merge_recipes, read_with_bases, read_yaml, shortened
+from .recipe_files import find_recipe, hint, merge_recipes, read_with_bases, read_yaml
 
 
 class Range(NamedTuple):
@@ -516,23 +518,9 @@ def build_model_config(config_class: type[PreTrainedConfig], values: dict, **dec
         raise ValueError(f"model_config: {error.__cause__ or error}") from error
 
 
-def architecture(config: PreTrainedConfig, prefix: str = "model_config.") -> dict[str, object]:
-    """All values that decide what a network computes, also those that no tensor's shape tells, by
-    the names that a recipe gives them."""
-    values = {}
-    for name in _own_fields(type(config)):
-        value = getattr(config, name)
-        if isinstance(value, PreTrainedConfig):
-            values |= architecture(value, f"{prefix}{name}.")
-        else:
-            values[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return values
-
-
-def check_architecture(config: PreTrainedConfig, saved: dict[str, object]) -> None:
-    """Raises ValueError, with the first difference, where a network computes something else than
-    that of a checkpoint whose tensors fit."""
-    here = architecture(config)
+def check_architecture(here: dict[str, object], saved: dict[str, object]) -> None:
+    """Raises ValueError, with the first difference, where networks compute something else than
+    those of a checkpoint whose tensors fit; see `architecture`."""
     for name, there in saved.items():
         if here.get(name) != there:
             raise ValueError(
@@ -541,14 +529,8 @@ def check_architecture(config: PreTrainedConfig, saved: dict[str, object]) -> No
             )
 
 
-def _own_fields(config_class: type[PreTrainedConfig]) -> list[str]:
-    """The fields that a config class adds to those of every config."""
-    inherited = {f.name for f in dataclasses.fields(PreTrainedConfig)}
-    return [f.name for f in dataclasses.fields(config_class) if f.name not in inherited]
-
-
 def _check_keys(config_class: type[PreTrainedConfig], values: dict, prefix: str) -> None:
-    known = _own_fields(config_class)
+    known = own_fields(config_class)
     for key, value in values.items():
         if key not in known:
             raise ValueError(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from ..data.tokenization import shortened
+
 MAX_DEPTH = 20  # of nested mappings and lists
 MAX_NODES = 10_000  # with every alias written out
 MAX_BYTES = 1_000_000
@@ -155,12 +157,6 @@ def merge_recipes(base: dict, changes: dict) -> dict:
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge_recipes(merged[key], value) if nested else value
     return merged
-
-
-def shortened(text: object, length: int = 80) -> str:
-    """Text for a message, cut where it is long."""
-    text = str(text)
-    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ import yaml
 from tqdm.auto import tqdm
 
 from ..cards import ARCHITECTURES, Link, guidance_of
+from ..data.tokenization import shortened
 from ..evaluation import Evaluation, compare_files
 from ..evaluation.measures import DEFAULT_MEASURES, check_encoders, check_measures, numbers_of
 from ..evaluation.protocol import FILE
@@ -26,7 +27,7 @@ from ..evaluation.tables import UNSEEN
 from ..hub import push_model
 from ..publishing import model_files
 from .recipe import GANRecipe, Recipe, load_recipe, recipe_values
-from .recipe_files import find_recipe, hint, read_with_bases, shortened
+from .recipe_files import find_recipe, hint, read_with_bases
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,10 @@ import shutil
 
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import foreign_clip, tiny_config
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
-from training.test_encoder_phase import foreign_clip
 from transformers import AutoModel
 
 from t2i_supcon.conversion import load_encoders, load_inception_weights
@@ -173,7 +172,8 @@ def test_a_name_that_leads_nowhere_is_one_line(tmp_path):
 def test_encoders_are_loaded_whole_or_refused(folder, encoders, tokenizer, tmp_path):
     encoders.save_pretrained(tmp_path / "encoders")
     tokenizer.save_pretrained(tmp_path / "encoders")
-    assert load_encoders(str(tmp_path / "encoders"), 4)[1].model_max_length == 4
+    limits = [load_encoders(str(tmp_path / "encoders"), words)[1].model_max_length for words in (4, None)]
+    assert limits == [4, tokenizer.model_max_length]
     for path, found in ((folder, "SSAGANForTextToImage"), (folder / "discriminator", "SSAGANDiscriminator")):
         with pytest.raises(ValueError, match=f"it holds a {found}; train phase 1 first"):
             load_encoders(str(path), 4)

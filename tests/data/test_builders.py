@@ -1,6 +1,5 @@
 """The table of what can be prepared."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -19,14 +18,3 @@ def test_the_help_names_every_kind_and_the_readme_gives_a_command_of_each():
         assert f"prepare_data.py {name} " in shown and f"    {name} " in shown
         assert " ".join(builder.HELP.split()[:4]) in " ".join(shown.split())
         assert f"prepare_data.py {name} " in readme
-
-
-def test_every_command_of_the_readme_has_options_that_exist():
-    import argparse
-
-    text = (ROOT / "t2i_supcon" / "data" / "README.md").read_text().replace("\\\n", " ")
-    for command in re.findall(r"^python scripts/prepare_data.py (.*)$", text, re.MULTILINE):
-        parser = argparse.ArgumentParser()
-        BUILDERS[command.split()[0]].add_arguments(parser)
-        known = {option for action in parser._actions for option in action.option_strings} | {"--output"}
-        assert set(re.findall(r"--[a-z-]+", command)) <= known, command

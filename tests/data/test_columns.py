@@ -192,3 +192,12 @@ def test_data_without_labels_is_unlabelled(tmp_path):
     name = write(tmp_path / "d", {"text": ["one", "two"]})
     rows = load_rows(name, "train", columns=Columns(image="photo", captions="text", label=None))
     assert rows["label"] == [-1, -1] and rows["labels"] == [[], []]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_names_of_labels_count_though_only_the_lists_are_of_classes(tmp_path, streaming):
+    kind = datasets.List(datasets.ClassLabel(names=["a", "b"]))
+    columns = {"image_id": ["x", "y"], "captions": [["one"], ["two"]], "label": [1, 0], "labels": [[1], [0]]}
+    name = write(tmp_path / "d", columns | {"bbox": [None, None]}, {"labels": kind})
+    rows = load_rows(name, "train", columns=Columns(image="photo"), streaming=streaming)
+    assert rows.features["label"].names == ["a", "b"] and [row["label"] for row in rows] == [1, 0]

@@ -46,11 +46,8 @@ def test_the_embedded_data_is_whole():
 
 
 def test_every_embedded_image_decodes_to_64_pixels():
-    rows = load_rows("emoji", "test")
-    held_out = EvaluationRows(rows, build_tokenizer((c for captions in rows["captions"] for c in captions), 18), 64)
-    for number in range(0, len(held_out), 17):
-        image = held_out[number]
-        assert image.shape == (3, 64, 64) and image.min() >= -1 and image.max() <= 1
+    rows = (row for split in ("train", "test") for row in load_rows("emoji", split))
+    assert {decode_image(row["image"], row["image_id"]).size for row in rows} == {(64, 64)}
 
 
 def test_a_draw_is_the_same_whoever_asks(tiny_data, tokenizer):
@@ -72,6 +69,19 @@ def test_long_captions_are_cut_by_the_stated_rule(tmp_path, rule):
     whole = tokenizer(" ".join(words))["input_ids"]
     assert all(len(ids) == 5 and list(ids) == sorted(ids, key=whole.index) for ids in drawn)
     assert (len(drawn) == 1 and drawn == {tuple(whole[:5])}) if rule == "first" else len(drawn) > 3
+
+
+def test_marks_of_a_long_caption_stay(tmp_path):
+    words = [chr(ord("a") + i) for i in range(12)]
+    rows = load_rows(str(write_dataset(tmp_path / "d", [0, 0], captions=[[" ".join(words)]] * 2)), "train")
+    tokenizer = build_tokenizer([" ".join(words), "start", "end"], 5)
+    tokenizer.add_special_tokens({"bos_token": "start", "eos_token": "end"})
+    marks = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("start", "end")]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("start $A end", special_tokens=marks)
+    samples = TrainingRows(rows, tokenizer, (8,), 0, long_captions="random_subset")
+    drawn = [list(samples[0, draw]["input_ids"]) for draw in range(20)]
+    assert all(len(ids) == 5 and [ids[0], ids[-1]] == [number for _, number in marks] for ids in drawn)
+    assert len({tuple(ids) for ids in drawn}) > 10
 
 
 def test_words_are_left_out_at_the_stated_rate_in_order_and_never_all(tmp_path):
@@ -160,7 +170,7 @@ def test_more_broken_rows_than_allowed_end_an_evaluation(damaged, tokenizer):
         list(EvaluationRows(rows.select(range(8)), tokenizer, 8, files=files).batches(4))
     with pytest.raises(
         BrokenRowError,
-        match="^2 broken rows among the 18 of evaluations, more than data.max_broken_share 0.05 allows.*row 15",
+        match="^2 broken rows among the 18 of evaluations, more than the max_broken_share of 0.05 allows.*row 15",
     ):
         list(EvaluationRows(rows, tokenizer, 8, files=files, max_broken_share=0.05).batches(4))
 

@@ -180,7 +180,7 @@ def test_features_that_are_kept_are_used_and_damaged_ones_are_not(folders, tiny_
     first = embed_real(network, rows, 16, "hash", 64)
     (kept,) = (tmp_path / "cache" / "features").iterdir()
     with np.load(kept) as arrays:
-        np.savez(kept, features=arrays["features"] + 1, labels=arrays["labels"])
+        np.savez(kept, features=arrays["features"] + 1, labels=arrays["labels"], numbers=arrays["numbers"])
     assert (embed_real(network, rows, 16, "hash", 64).features == first.features + 1).all()
     assert not caplog.records
     kept.write_bytes(kept.read_bytes()[:-100])
@@ -191,6 +191,35 @@ def test_features_that_are_kept_are_used_and_damaged_ones_are_not(folders, tiny_
     other = rows.remove_columns("image").add_column("image", images, feature=rows.features["image"])
     changed = embed_real(network, other, 16, "hash", 64).features != first.features
     assert changed.any(axis=1).nonzero()[0].tolist() == [0]
+
+
+def test_rows_with_a_broken_image_are_left_out_as_if_they_were_not_there(folders, tmp_path, caplog):
+    """Of 30 rows in each split row 4 is broken; captions still belong to their pictures."""
+    for name, chosen in (("whole", [i for i in range(30) if i != 4]), ("broken", range(30))):
+        for split in ("train", "test"):
+            images = [encoded(picture(i)) for i in range(30)]
+            images[4] = images[4][:60]
+            captions = [[CAPTIONS[i % 3]] for i in chosen]
+            write_dataset(tmp_path / name, [i % 2 for i in chosen], split, captions, [images[i] for i in chosen])
+    drawn = tmp_path / "drawn" / "images"
+    options = ["--model", folders[0], "--data", tmp_path / "whole", "--features", folders[1], "--metrics", "frechet"]
+    load_script().main([str(one) for one in (*options, "--save-images", "--output", drawn.parent)])
+    options = ["--images-folder", drawn, "--features", folders[1], "--metrics", "frechet", "label_accuracy"]
+    options += [*OF_CAPTIONS, "--encoders", folders[1].removeprefix("encoder:"), "--batch-size", 7]
+
+    def judge(name, *more):
+        given = (*options, "--data", tmp_path / name, "--output", tmp_path / f"out-{name}", *more)
+        load_script().main([str(one) for one in given])
+        return Evaluation.load(tmp_path / f"out-{name}")
+
+    with pytest.raises(SystemExit, match="row 4: test-4: the image .*--max-broken-share of evaluate.py"):
+        judge("broken")
+    with pytest.raises(SystemExit, match="max_broken_share is 1.0; it must be at least 0 and below 1"):
+        judge("broken", "--max-broken-share", 1)
+    found, expected = judge("broken", "--max-broken-share", "0.1"), judge("whole")
+    assert found.values == pytest.approx(expected.values) and found.yardstick == pytest.approx(expected.yardstick)
+    assert found.protocol.real == 29 and "row left out of evaluations, number 1 of 30" in caplog.text
+    assert judge("broken", "--max-broken-share", "0.1").values == found.values  # of the features that were kept
 
 
 def test_an_id_is_one_label_in_both_splits(folders, tmp_path):

@@ -1,4 +1,4 @@
-"""AttnGAN at the published sizes (its numbers are checked in test_blocks.py)."""
+"""AttnGAN at the published sizes (its numbers are checked in test_stacked.py)."""
 
 import torch
 

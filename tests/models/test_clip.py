@@ -1,8 +1,8 @@
 """The CLIP towers against OpenAI's names and GALIP's use of them."""
 
-import conftest
 import pytest
 import torch
+from conftest import TINY_CLIP_IMAGE, TINY_CLIP_TEXT, foreign_clip
 from golden.weights import Golden
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
@@ -15,10 +15,8 @@ HEADS = {"text_config": {"num_attention_heads": 2}, "image_config": {"num_attent
 
 
 def tiny_pair(**image_fields) -> CLIPPairModel:
-    text = {**conftest.TINY_CLIP_TEXT, "vocab_size": 20}
-    return CLIPPairModel(
-        CLIPPairConfig(text_config=text, image_config={**conftest.TINY_CLIP_IMAGE, **image_fields})
-    ).eval()
+    text = {**TINY_CLIP_TEXT, "vocab_size": 20}
+    return CLIPPairModel(CLIPPairConfig(text_config=text, image_config={**TINY_CLIP_IMAGE, **image_fields})).eval()
 
 
 def test_text_tower_equals_the_original():
@@ -146,3 +144,26 @@ def test_published_sizes_have_the_published_parameter_counts():
 def test_impossible_sizes_are_refused(make, message):
     with pytest.raises(Exception, match=message):
         make()
+
+
+def test_a_caption_without_mask_ends_before_padding_that_is_also_the_end():
+    model = tiny_pair().text_encoder
+    assert model.config.eos_token_id == model.config.pad_token_id == 0
+    ids = torch.tensor([[3, 4, 0, 0], [5, 6, 7, 8]])
+    found, expected = model(ids), model(ids, (ids > 0).long())
+    assert torch.equal(found.sent_emb, expected.sent_emb) and torch.equal(found.attention_mask, expected.attention_mask)
+
+
+def test_a_clip_of_few_blocks_gives_those_it_has():
+    assert CLIPPairModel.from_clip(foreign_clip()).config.image_config.feature_layers == [1, 4, 8]
+    assert CLIPPairModel.from_clip(foreign_clip(4)).config.image_config.feature_layers == [1]
+    assert CLIPPairModel.from_clip(foreign_clip(1)).config.image_config.feature_layers == [0]
+
+
+def test_a_clip_whose_file_names_an_older_end_is_read_at_the_last_of_its_vocabulary():
+    theirs = foreign_clip()
+    ids = torch.tensor([[28, 3, 4, 29, 0, 0], [28, 5, 6, 7, 8, 29]])
+    theirs.config.text_config.eos_token_id = theirs.text_model.eos_token_id = 2  # transformers takes the highest id
+    with torch.no_grad():
+        expected = theirs.text_projection(theirs.text_model(ids).pooler_output)
+        assert_close(CLIPPairModel.from_clip(theirs).text_encoder(ids).sent_emb, expected)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from t2i_supcon.conversion import load_original
 from t2i_supcon.losses import bce_discriminator_loss
 from t2i_supcon.models import DMGANConfig, DMGANDiscriminator, DMGANGenerator
+from t2i_supcon.models.blocks import score_pairs
 
 
 def test_published_sizes_have_the_published_parameter_counts():
@@ -42,7 +43,9 @@ def test_discriminator_loss_equals_the_original_given_its_spectral_norm(size):
     # in the recorded order, which its iterations depend on
     real = model.narrow(model.down(golden.image("real_lo", size // 64)))
     fake = model.narrow(model.down(golden.image("fake_lo", size // 64)))
-    cond = model.score(real, sentence), model.score(fake, sentence), model.score(real[:-1], sentence[1:])
+    joint = torch.nn.Sequential(model.joint, model.cond_head)
+    pairs = (real, sentence), (fake, sentence), (real[:-1], sentence[1:])
+    cond = [score_pairs(joint, *pair, None).cond[0] for pair in pairs]
     loss = bce_discriminator_loss(*cond, model.uncond_head(real).flatten(), model.uncond_head(fake).flatten())
     check_discriminator_loss(golden, model, loss, small, sentence, "dmgan", size)
 

@@ -175,3 +175,9 @@ def test_wide_convolution(kernel_size, stride, with_bias, monkeypatch):
     ]
     assert "WideConv2d" in names[0] and "WideConv2d" not in names[1]
     check_equal(fast, plain, (3, 6, 8, 8), weight.shape, (10,))
+
+
+def test_a_wide_convolution_is_differentiated_twice(monkeypatch):
+    monkeypatch.setattr(operators, "MIN_WIDE_WEIGHTS", 1)
+    x, weight = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 2, 6, 6), (3, 2, 4, 4)))
+    assert torch.autograd.gradgradcheck(lambda *both: operators.wide_conv2d(*both, None, (2, 2), (1, 1)), (x, weight))

@@ -2,24 +2,28 @@
 
 import copy
 import math
-import re
 
 import datasets
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import CAPTIONS, TINY_CLIP_IMAGE, TINY_CLIP_TEXT, TINY_IMAGE, TINY_TEXT, TINY_TRANSFORMER
+from conftest import (
+    CAPTIONS,
+    TINY_CLIP_IMAGE,
+    TINY_CLIP_TEXT,
+    TINY_IMAGE,
+    TINY_TEXT,
+    TINY_TRANSFORMER,
+    foreign_clip,
+)
 from torch.nn import functional as F
 from torch.testing import assert_close
-from training.conftest import encoder_recipe
-from transformers import CLIPConfig, CLIPModel
 
 from t2i_supcon.conversion import load_encoders
 from t2i_supcon.data import Batch, load_rows
 from t2i_supcon.data.word_vectors import WordVectors, write_word_vectors
 from t2i_supcon.models import CLIPPairConfig, CLIPPairModel
 from t2i_supcon.training import EncoderPhase, train
-from t2i_supcon.training.checkpoint import list_checkpoints, load_checkpoint
 from t2i_supcon.training.encoder_phase import new_encoders
 from t2i_supcon.training.recipe import parse_recipe
 
@@ -37,22 +41,6 @@ def recipe_of(model, **changes):
 
 def tiny_clip() -> CLIPPairModel:
     return CLIPPairModel(CLIPPairConfig(text_config={**TINY_CLIP_TEXT, "vocab_size": 20}, image_config=TINY_CLIP_IMAGE))
-
-
-def foreign_clip() -> CLIPModel:
-    """A CLIP as transformers makes it, with enough blocks for GALIP's features."""
-    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 9, "num_attention_heads": 2}
-    text = {
-        **sizes,
-        "vocab_size": 30,
-        "max_position_embeddings": 12,
-        "eos_token_id": 29,
-        "pad_token_id": 0,
-        "bos_token_id": 28,
-    }
-    return CLIPModel(
-        CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 4}, projection_dim=6)
-    ).eval()
 
 
 @pytest.fixture
@@ -91,24 +79,14 @@ def test_a_frozen_trunk_does_not_move(model, batch, encoders):
     phase = EncoderPhase(
         recipe_of(model, train_trunk=False), Accelerator(), tiny_clip() if model == "clip" else encoders
     )
-    trunk = phase.towers.image_encoder.trunk
-    before = copy.deepcopy(dict(trunk.named_parameters()))
-    heads = copy.deepcopy(
-        [p for name, p in phase.towers.image_encoder.named_parameters() if "trunk" not in name and "vision" not in name]
-    )
+    before = {name: p.detach().clone() for name, p in phase.towers.named_parameters()}
+    trunk = {id(p) for p in phase.towers.image_encoder.trunk.parameters()}
     phase.train_step(batch)
-    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in trunk.named_parameters())
-    assert not any(
-        torch.equal(*pair)
-        for pair in zip(
-            heads,
-            (
-                p
-                for name, p in phase.towers.image_encoder.named_parameters()
-                if "trunk" not in name and "vision" not in name
-            ),
-        )
-    )
+    moved = {name: not torch.equal(p, before[name]) for name, p in phase.towers.named_parameters()}
+    for name, p in phase.towers.image_encoder.named_parameters():
+        assert moved[f"image_encoder.{name}"] == (id(p) not in trunk), name
+        assert (p.grad is None) == (id(p) in trunk)
+    assert any(moved[name] for name in moved if name.startswith("text_encoder."))
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -200,16 +178,6 @@ def test_sizes_that_the_captions_decide_are_refused(tiny_data):
     for model, key in (("damsm", "vocab_size"), ("clip", "max_position_embeddings")):
         with pytest.raises(ValueError, match=f"text_config.{key} is set by the captions"):
             new_encoders(recipe_of(model, model_config={"text_config": {key: 9}}), rows)
-
-
-def test_frozen_trunk_keeps_its_weights(tiny_data, tmp_path):
-    train(encoder_recipe(tiny_data, train_trunk=False), tmp_path / "run")
-    first, last = (
-        load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[i])["phase"]["model"] for i in (0, -1)
-    )
-    changed = [key for key in first if key.endswith("weight") and not torch.equal(first[key], last[key])]
-    moved = {re.sub(r"\..*", "", key.removeprefix("image_encoder.")) for key in changed}
-    assert moved == {"text_encoder", "region_head", "image_head"}
 
 
 @pytest.mark.parametrize("model", ["clip", "damsm"])

@@ -1,6 +1,7 @@
 """What a resumed run takes from the recipe, what it takes from the checkpoint, and what it
 refuses."""
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -127,6 +128,12 @@ def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_da
     with pytest.raises(
         ValueError, match="encoders .*other.* have another text_encoder than those it was trained around"
     ):
+        train(gan_recipe(tiny_data, other), run, resume=True)
+    shutil.copytree(phase1 / "model", other, dirs_exist_ok=True)
+    config = json.loads((other / "config.json").read_text())
+    config["image_config"]["align_corners"] = True  # which its tensors do not tell
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="encoders.image_config.align_corners was False there and is True here"):
         train(gan_recipe(tiny_data, other), run, resume=True)
     train(gan_recipe(tiny_data, moved), run, resume=True)
     assert newest(run)["step"] == 7

@@ -112,7 +112,10 @@ def test_broken_rows_within_the_share_stop_neither_training_nor_evaluations(tmp_
     data = {"name": str(tmp_path / "data"), "max_broken_share": 0.1}
     train(encoder_recipe("", data=data, steps=1), tmp_path / "phase1")
     recipe = gan_recipe(tmp_path / "data", tmp_path / "phase1" / "model", steps=1)
-    train(replace(recipe, data=replace(recipe.data, max_broken_share=0.1, streaming=True)), tmp_path / "phase2")
+    allowed = replace(recipe.data, max_broken_share=0.1, streaming=True)
+    watched = replace(recipe.evaluation, features=f"encoder:{tmp_path / 'phase1' / 'model'}", metrics=["frechet"])
+    train(replace(recipe, data=allowed, evaluation=watched), tmp_path / "phase2")
+    assert "eval/frechet" in entries(tmp_path / "phase2")[-1]
     for folder in ("phase1", "phase2"):
         assert {"eval/recall@1", "step"} <= entries(tmp_path / folder)[-1].keys()
     with pytest.raises(

@@ -17,7 +17,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("evaluations", nargs="+", type=Path, help="evaluation.json files, or the folders they lie in")
     parser.add_argument("--metric", default="frechet", help="which of their numbers (default: frechet)")
     parser.add_argument("--reported", action="store_true", help="add what the paper reports, in a column of its own")
-    parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder for table and plot")
+    parser.add_argument(
+        "--output", type=Path, default=Path("comparison"), help="folder for table and plot (default: comparison)"
+    )
     options = parser.parse_args(arguments)
 
     try:

@@ -21,7 +21,9 @@ judged = PARSER.add_mutually_exclusive_group(required=True)
 judged.add_argument("--model", help="folder of a saved text-to-image model, or its name on the Hub")
 judged.add_argument("--images-folder", type=Path, help="folder of square PNG files of one size, by any model")
 PARSER.add_argument("--output", type=Path, required=True, help="folder for the result")
-PARSER.add_argument("--data", default="emoji", help="real pictures and captions, as a recipe's data.name")
+PARSER.add_argument(
+    "--data", default="emoji", help="real pictures and captions, as a recipe's data.name (default: emoji)"
+)
 PARSER.add_argument(
     "--columns",
     nargs="+",
@@ -47,7 +49,7 @@ PARSER.add_argument(
     nargs="+",
     help="any of frechet, kid, is, precision_recall, density_coverage, class_frechet, label_accuracy; r_precision "
     "and clip_score, by --encoders or by features that read captions (encoder:FOLDER, clip:NAME) (default: frechet "
-    "kid label_accuracy, the latter where the held-out split has labels of the training split)",
+    "kid label_accuracy, the latter where pictures and held-out split have labels of the training split)",
 )
 PARSER.add_argument("--images", type=int, metavar="N", help="pictures to draw (default: one a caption)")
 PARSER.add_argument(

@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> None:
         default="sentence-transformers/all-MiniLM-L6-v2",
         help="folder or Hub name of a language model that embeds sentences (default: %(default)s)",
     )
-    parser.add_argument("--data", default="emoji", help="whose words are needed, as a recipe's data.name")
+    parser.add_argument(
+        "--data", default="emoji", help="whose words are needed, as a recipe's data.name (default: emoji)"
+    )
     parser.add_argument("--splits", nargs="+", default=["train", "test"], help="of the data (default: train test)")
     parser.add_argument("--words", type=int, default=8000, metavar="N", help="words in all (default: 8000)")
     parser.add_argument(

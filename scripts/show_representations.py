@@ -25,10 +25,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--models", nargs="+", default=(), help="text-to-image models: folders, or names on the Hub; one or several"
     )
-    parser.add_argument("--data", default="emoji", help="pictures and captions, as a recipe's data.name")
+    parser.add_argument(
+        "--data", default="emoji", help="pictures and captions, as a recipe's data.name (default: emoji)"
+    )
     parser.add_argument("--split", default="test", help="of the data (default: test, the held-out rows)")
     parser.add_argument("--rows", type=int, metavar="N", help="rows to embed, evenly spaced (default: all)")
-    parser.add_argument("--output", type=Path, default=Path("representations"), help="folder for the results")
+    parser.add_argument(
+        "--output", type=Path, default=Path("representations"), help="folder for the results (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
 
     try:

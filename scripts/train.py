@@ -1,7 +1,7 @@
 """Trains the encoders (phase 1) or a GAN (phase 2) from a recipe.
 
-accelerate launch scripts/train.py --recipe damsm-emoji
-accelerate launch scripts/train.py --recipe ssagan-emoji steps=2000
+accelerate launch --quiet scripts/train.py --recipe damsm-emoji
+accelerate launch --quiet scripts/train.py --recipe ssagan-emoji steps=2000
 
 Ctrl-C or SIGTERM finish the step under way and save a checkpoint; the same command with --resume
 goes on from there, to the same weights as without the stop. Exit codes: 0 finished or stopped by

@@ -223,7 +223,7 @@ def _training(recipe: Mapping, facts: Mapping, encoders: str | None) -> str:
     lines = [
         "`recipe.yaml` of this repository is the whole recipe:",
         "",
-        "```bash\naccelerate launch scripts/train.py --recipe recipe.yaml --output-dir runs/again\n```",
+        "```bash\naccelerate launch --quiet scripts/train.py --recipe recipe.yaml --output-dir runs/again\n```",
         "",
         "| | |\n|---|---|",
         f"| data | {facts.get('data', {}).get('title') or recipe['data']['name']} |",

@@ -65,7 +65,8 @@ def explain(error: BaseException, repository: str, revision: str | None = None, 
         return _explain_answer(answered, repository, what, revision, kind, host)
     if any(isinstance(one, HFValidationError) for one in chain):
         return (
-            f"{repository!r} is no name of a repository: such a name is user/name, of letters, digits, '-', '_' and '.'"
+            f"{repository!r} is no folder that is there, and no name of a repository: such a name is user/name, of "
+            "letters, digits, '-', '_' and '.'"
         )
     if constants.HF_HUB_OFFLINE and any(
         isinstance(one, (OfflineModeIsEnabled, LocalEntryNotFoundError)) for one in chain

@@ -1,11 +1,14 @@
-"""Short names of what data holds, by which it is known again wherever it lies."""
+"""Which data it is: short names of what it holds, by which it is known again wherever it lies, and
+what a saved model was trained on."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
 
+from .cards import FACTS
 from .data import Rows, evenly_spaced
 
 HASHED_IMAGES = 256
@@ -53,6 +56,21 @@ def pictures_hash(rows: datasets.Dataset) -> str:
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
     return digest.hexdigest()[:16]
+
+
+def other_data(folder: str | Path, name: str) -> str | None:
+    """The data that a saved model was trained on, where that is known and other than `name`.
+
+    Args:
+        folder: of the model, which may hold the facts of its training; or its name on the Hub,
+            which tells nothing here.
+        name: of data, as `load_rows` takes it.
+    """
+    facts = Path(folder) / FACTS
+    if not facts.is_file():
+        return None
+    trained = json.loads(facts.read_text(encoding="utf-8")).get("data", {}).get("name")
+    return None if trained is None or Path(trained).resolve() == Path(name).resolve() else trained
 
 
 def _ends(file: Path) -> bytes:

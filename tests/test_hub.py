@@ -157,7 +157,11 @@ def test_offline_what_was_downloaded_loads_and_the_rest_is_one_line(hub, folder)
 
 REFUSALS = {  # name, what the Hub answers with, and what the sentence must say
     "a wrong name": ("me/none", None, "there is no model repository 'me/none' on 127.0.0.1"),
-    "no name at all": ("me/my model", None, "no saved model found there|'me/my model' is no name of a repository"),
+    "no name at all": (
+        "me/my model",
+        None,
+        "no saved model found there|'me/my model' is no folder .* no name of a repository",
+    ),
     "private": ("other/private", None, "no model repository 'other/private' on .* that you may see: .*hf auth login"),
     "gated": ("other/gated", None, "'other/gated' is gated: ask for access on http.*/other/gated, then log in"),
     "a dataset": ("me/data", None, "there is no model repository 'me/data' on 127.0.0.1"),
@@ -316,7 +320,7 @@ def test_an_upload_killed_on_its_way_leaves_no_tag_and_the_repository_as_it_was(
 def test_names_of_others_and_of_nobody_are_refused(hub):
     for repository, message in (
         ("other/gan", "refuses access to 'other/gan' .403: You don't have the rights"),
-        ("me/no such name", "'me/no such name' is no name of a repository"),
+        ("me/no such name", "'me/no such name' is no folder that is there, and no name of a repository"),
     ):
         with pytest.raises(OSError, match=message) as error:
             push_files(FILES, repository)

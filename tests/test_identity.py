@@ -1,5 +1,6 @@
 """Names of data: equal for equal content, wherever it lies, and for nothing else."""
 
+import json
 import shutil
 
 import datasets
@@ -7,7 +8,7 @@ import pytest
 from conftest import encoded, picture, write_dataset
 
 from t2i_supcon.data import load_rows, shard_files
-from t2i_supcon.identity import HASHED_IMAGES, content_hash, pictures_hash
+from t2i_supcon.identity import HASHED_IMAGES, content_hash, other_data, pictures_hash
 
 
 def hash_of(folder, streaming=False):
@@ -55,3 +56,13 @@ def test_pictures_in_files_and_rows_without_one_have_a_name(tmp_path):
     before = pictures_hash(rows)
     (tmp_path / "a.png").write_bytes(encoded(picture(2)))
     assert pictures_hash(rows) != before
+
+
+def test_a_model_of_other_data_is_told_from_one_of_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert other_data(tmp_path, "emoji") is None  # nothing says what it was trained on
+    for name in ("data/photos", "emoji"):
+        (tmp_path / "training.json").write_text(json.dumps({"data": {"name": name}}))
+        found = [other_data(tmp_path, one) for one in ("data/photos", "./data/photos/", str(tmp_path / "data/photos"))]
+        assert found == ([None] * 3 if name == "data/photos" else ["emoji"] * 3)
+    assert other_data("someone/model", "emoji") is None

@@ -24,7 +24,7 @@ ALLOWED = {
     "hub": {"cards"},
     "cards": set(),
     "publishing": {"cards", "conversion", "data", "hub", "models"},
-    "identity": {"data"},
+    "identity": {"cards", "data"},
     "gallery": {"pipeline", "figures", "files", "models", "data"},
     "conversion": {"conversion", "models", "data", "files", "hub"},
     "export": {"models", "data", "conversion", "files"},

@@ -179,7 +179,7 @@ def test_what_cannot_be_published_is_one_line(hub, tokenizer, tmp_path, script):
         ((tmp_path / "none", "me/gan"), "can not be published"),
         ((damaged, "me/gan"), "it is no safetensors file, or a damaged one"),
         ((run, "other/gan"), "refuses access to 'other/gan'"),
-        ((run, "a b"), "'a b' is no name of a repository"),
+        ((run, "a b"), "'a b' is no folder that is there, and no name of a repository"),
     ):
         with pytest.raises(SystemExit, match=f"^error: .*{message}") as stop:
             script([str(argument) for argument in arguments])

@@ -7,6 +7,7 @@ MODEL_IDS=me/a,me/b python spaces/text_to_image/app.py    # models of the Hub, o
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from functools import lru_cache, partial
@@ -367,8 +368,12 @@ def build_page(studio: Studio, sources: Mapping[str, str]) -> gr.Blocks:
 def main() -> None:
     """Opens the page."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    sources = model_sources(os.environ.get("MODEL_IDS", ""))
-    build_page(load_studio(sources), sources).launch(**LAUNCH)
+    try:
+        sources = model_sources(os.environ.get("MODEL_IDS", ""))
+        studio = load_studio(sources)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: MODEL_IDS: {error}")
+    build_page(studio, sources).launch(**LAUNCH)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def to_schema(
             if name not in OPTIONAL or column != getattr(Columns, name):
                 raise ValueError(
                     f"{where}: there is no column {column!r} for {name}; found {', '.join(features)}. Name "
-                    "the right one in the recipe" + (", or null if the data has no labels" if name == "label" else "")
+                    "the right one, in the recipe or in --columns"
+                    + (", or null if the data has no labels" if name == "label" else "")
                 )
             column = None
         used[name] = column
@@ -224,8 +225,7 @@ def _schema_row(row: dict, number: int, used: dict, ids: dict[str, int], where: 
     except KeyError as error:
         raise ValueError(
             f"{where}, row {number}: the label {error.args[0]} is none of the {len(ids)} that the data "
-            "names; name it, or set its column to null "
-            "in the recipe"
+            "names; name it, or set its column to null in the recipe or in --columns"
         ) from None
     image_id = _value(row, used["image_id"])
     return {

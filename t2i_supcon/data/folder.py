@@ -128,7 +128,13 @@ def read_folder(
     held_out = set(np.random.default_rng(seed).permutation(len(records))[:count].tolist())
     label_names = sort_label_names(label for record in records for label in record.labels)
     if not label_names:
-        logger.warning("no row of %s has a label; such data trains with sampling: independent", table)
+        logger.warning(
+            "no row of %s has a label; name their column with --label-column, or train without: sampling=independent "
+            "loss_weights.supcon=null",
+            table,
+        )
+    elif unlabelled := sum(not record.labels for record in records):
+        logger.warning("%d of %d pictures have no label: they pair with each other", unlabelled, len(records))
     ids = {name: number for number, name in enumerate(label_names)}
     rows = {"train": [], "test": []}
     for number, record in enumerate(records):

@@ -21,7 +21,7 @@ from ..data import Columns, Rows, load_rows, to_pil
 from ..data.emoji import FOLDER as EMOJI_FOLDER
 from ..figures import labelled_grid
 from ..files import new_folder, partial_folder
-from ..identity import content_hash, pictures_hash
+from ..identity import content_hash, other_data, pictures_hash
 from ..memory import keep_freed_memory
 from ..metrics import feature_statistics, frechet_bias
 from ..metrics.arrays import UNREADABLE
@@ -29,7 +29,15 @@ from ..metrics.features import NETWORKS, FeatureNetwork, feature_network
 from ..models.weights import weights_hash
 from ..pipeline import load_pipeline
 from .judge import fit_label_classifier
-from .measures import DEFAULT_MEASURES, MEASURES, FeatureSet, References, check_encoders, check_measures
+from .measures import (
+    DEFAULT_MEASURES,
+    MEASURES,
+    OTHER_METRICS,
+    FeatureSet,
+    References,
+    check_encoders,
+    check_measures,
+)
 from .pictures import DrawnPictures, FolderPictures, Prompt, RealPictures, choose_prompts, is_known, read_groups
 from .protocol import FILE, Evaluation, Protocol, made_now
 from .significance import bootstrap_errors
@@ -205,17 +213,23 @@ def shares_labels(labels: Iterable[int | None], training: Rows) -> bool:
     return any(label is not None and label >= 0 for label in set(labels) & set(training["label"][:]))
 
 
-def default_measures(held_out: Rows, training: Rows) -> tuple[str, ...]:
-    """`DEFAULT_MEASURES`, without label_accuracy where no held-out label is a training row's, which
-    it warns of."""
-    if shares_labels(held_out["label"][:], training):
+def default_measures(prompts: Sequence[Prompt], held_out: Rows, training: Rows) -> tuple[str, ...]:
+    """`DEFAULT_MEASURES`, without label_accuracy where no label of the pictures, or no held-out
+    one, is a training row's, which it warns of."""
+    unshared = _unshared_labels(prompts, held_out, training)
+    if unshared is None:
         return DEFAULT_MEASURES
     if launched_state().is_main_process:
-        logger.warning(
-            "no label of the held-out rows is among those of the training rows, so label_accuracy cannot be measured: "
-            "it is left out"
-        )
+        logger.warning("%s: it is left out", unshared)
     return tuple(name for name in DEFAULT_MEASURES if "classifier" not in MEASURES[name].needs)
+
+
+def _unshared_labels(prompts: Sequence[Prompt], held_out: Rows, training: Rows) -> str | None:
+    """Why label_accuracy cannot be measured; None where it can."""
+    for whose, labels in (("held-out rows", held_out["label"][:]), ("pictures", [one.label for one in prompts])):
+        if not shares_labels(labels, training):
+            return f"no label of the {whose} is among those of the training rows, so label_accuracy cannot be measured"
+    return None
 
 
 def check_pictures(
@@ -237,15 +251,9 @@ def check_pictures(
     if encoders is not None:
         check_encoders(names)
     if any("classifier" in MEASURES[name].needs for name in names):
-        for whose, labels in (
-            ("held-out rows", held_out["label"][:]),
-            ("pictures", [prompt.label for prompt in prompts]),
-        ):
-            if not shares_labels(labels, training):
-                raise ValueError(
-                    f"no label of the {whose} is among those of the training rows, so label_accuracy cannot be "
-                    "measured: name metrics without it, in --metrics or in a recipe's evaluation.metrics"
-                )
+        unshared = _unshared_labels(prompts, held_out, training)
+        if unshared is not None:
+            raise ValueError(f"{unshared}: {OTHER_METRICS}")
 
 
 def evaluate(
@@ -399,8 +407,8 @@ def run_evaluation(
         features, resize: see `feature_network`.
         encoders: folder or Hub name of encoders, or a feature network that reads captions by its
             name there: r_precision and clip_score are measured by it in place of `features`.
-        metrics: names in `MEASURES`; None is frechet, kid and, where held-out rows have labels of
-            training rows, label_accuracy.
+        metrics: names in `MEASURES`; None is frechet, kid and, where pictures and held-out rows
+            have labels of training rows, label_accuracy.
         images: how many pictures a model draws; None is one a caption.
         captions, seed, truncation: of what a model draws.
         save_images: also write each picture drawn, as PNG in `output/images`, which is there once
@@ -446,6 +454,8 @@ def run_evaluation(
         subject = {"name": str(images_folder), "images": digest.hexdigest()[:16]}
     else:
         draw = load_pipeline(model, launched_state().device)
+        if (trained := other_data(model, data)) is not None and launched_state().is_main_process:
+            logger.warning("%s was trained on %r and is judged by %r: see --data", model, trained, data)
         network, tokenizer = draw.model, draw.tokenizer
         described = held_out
         if prompts_split is not None:
@@ -463,7 +473,7 @@ def run_evaluation(
             held_out,
             training,
             (content_hash(held_out), content_hash(training)),
-            default_measures(held_out, training) if metrics is None else metrics,
+            default_measures(pictures.prompts, held_out, training) if metrics is None else metrics,
             data=data,
             split=split,
             captions=captions if prompts_split is None else f"{captions} of {prompts_split}",

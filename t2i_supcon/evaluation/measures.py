@@ -22,6 +22,7 @@ from .judge import LabelClassifier, label_accuracy
 
 PER_CLASS = 5  # images of a class, at least, on both sides of a class's Frechet distance
 CANDIDATES = 99  # wrong sentences that a picture's own competes with in R-precision
+OTHER_METRICS = "name metrics without it, as in --metrics frechet kid or a recipe's evaluation.metrics=[frechet]"
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def check_measures(names: Sequence[str], has_labels: bool, has_logits: bool, has
         if name not in MEASURES:
             raise ValueError(f"there is no metric {name!r}; known are {', '.join(MEASURES)}")
         if "labels" in MEASURES[name].needs and not has_labels:
-            raise ValueError(f"{name} needs labels of the pictures, and these have none; choose other metrics")
+            raise ValueError(f"{name} needs labels of the pictures, and these have none: {OTHER_METRICS}")
         if "logits" in MEASURES[name].needs and not has_logits:
             raise ValueError(f"{name} needs a feature network with classes of its own, such as inception-fid")
         if "sentences" in MEASURES[name].needs and not has_sentences:

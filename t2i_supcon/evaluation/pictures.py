@@ -157,7 +157,8 @@ class FolderPictures:
     def __post_init__(self):
         self.files = sorted(self.folder.glob("*.png"))
         if not self.files:
-            raise FileNotFoundError(f"there is no PNG file in {self.folder}")
+            missing = "PNG file in" if self.folder.is_dir() else "folder"
+            raise FileNotFoundError(f"there is no {missing} {self.folder}")
         self.prompts, sizes = [], {}
         for file in self.files:
             try:

@@ -84,6 +84,8 @@ class Evaluation:
             ValueError: it holds no evaluation.
         """
         path = path / FILE if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}; scripts/evaluate.py writes one for a model or pictures")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             for name in ("values", "yardstick", "subject"):

@@ -18,8 +18,8 @@ def retrieval_recall(
     of `pool` images.
 
     Rows are shuffled once (seed 0) and cut into pools; each caption searches the images of its own
-    pool. Chance is k / pool. Where k reaches the size of the pool, the own image must still beat
-    one other, so that constant embeddings find nothing there either.
+    pool. Where k reaches the size of the pool, the own image must still beat one other, so that
+    constant embeddings find nothing there either. Chance is min(k, pool - 1) / pool.
 
     Args:
         sent_emb, image_emb: (N, D), row i of both belongs together; N >= 2. Of more than one pool,

@@ -27,6 +27,7 @@ from ..data import (
 from ..identity import content_hash
 from .recipe import Recipe
 
+LABEL_TERMS = ("supcon", "unicl", "label_ce")  # of the guidance
 HOLD_OUT = "without rows of their own for evaluation, hold out a share of the training rows: data.held_out_share=0.1"
 
 
@@ -44,11 +45,8 @@ def load_splits(recipe: Recipe) -> tuple[Rows, Rows]:
         return load_rows(data.name, split, data.config, data.revision, columns, data.streaming, label_names)
 
     rows = load(data.train_split)
-    if recipe.sampling == "pairs" and rows.features["label"].num_classes == 0:
-        raise ValueError(
-            f"data {data.name!r} has no labels to pair on: name their column in data.label_column, or train "
-            "with sampling: independent"
-        )
+    if rows.features["label"].num_classes == 0:
+        _refuse_labels(recipe)
     if not data.streaming and not data.max_broken_share:
         check_captions(rows, shard_files(data.name, data.train_split), data.train_split)
     if data.held_out_share is not None:
@@ -59,6 +57,20 @@ def load_splits(recipe: Recipe) -> tuple[Rows, Rows]:
         raise FileNotFoundError(f"{error}; {HOLD_OUT}") from error
     except ValueError as error:  # what `datasets` raises for a split that is not there
         raise ValueError(f"{error}; {HOLD_OUT}" if "Unknown split" in str(error) else str(error)) from error
+
+
+def _refuse_labels(recipe: Recipe) -> None:
+    """Raises ValueError where a recipe asks for labels, which the data has not."""
+    terms = [name for name in LABEL_TERMS if recipe.loss_weights.get(name)]
+    without = [f"loss_weights.{name}=null" for name in terms]
+    if recipe.sampling == "pairs":
+        without.insert(0, "sampling=independent")
+    if without:
+        what = " and ".join([*(["pairs"] if recipe.sampling == "pairs" else []), *terms])
+        raise ValueError(
+            f"data {recipe.data.name!r} has no labels, which {what} need: name their column in data.label_column, or "
+            f"train a baseline without them: {' '.join(without)}"
+        )
 
 
 def hold_out(rows: datasets.Dataset, share: float) -> tuple[datasets.Dataset, datasets.Dataset]:

@@ -173,7 +173,7 @@ class EncoderPhase:
         ]
         for k in (1, 10):
             name = f"recall@{k}"
-            lines.append(f"{f'R@{k}':12}{first[name]:>10.1%}{last[name]:>10.1%}{min(k / pool, 1):>10.1%}")
+            lines.append(f"{f'R@{k}':12}{first[name]:>10.1%}{last[name]:>10.1%}{min(k, pool - 1) / pool:>10.1%}")
         return "\n".join(lines)
 
     def samples(self) -> tuple[list[Image.Image], list[str]]:

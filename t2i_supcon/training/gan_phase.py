@@ -21,6 +21,7 @@ from ..conversion import load_encoders, load_players
 from ..data import Batch, EvaluationRows, encode_prompts, evenly_spaced, save_tokenizer, to_pil
 from ..evaluation import DrawnPictures, GeneratorMonitor, Prompt, embed, embed_images, embed_texts, label_groups
 from ..evaluation.pictures import UNLABELLED
+from ..identity import other_data
 from ..losses import (
     bce_discriminator_loss,
     bce_generator_loss,
@@ -235,6 +236,13 @@ class GANPhase:
             if key in recipe.model_config:
                 raise ValueError(f"model_config.{key} comes from the encoders; remove it from the recipe")
         encoders, tokenizer = load_encoders(recipe.encoders, recipe.data.max_words)
+        if (trained := other_data(recipe.encoders, recipe.data.name)) is not None:
+            logger.warning(
+                "encoders %s were trained on %r, and the recipe's data is %r: see its field encoders",
+                recipe.encoders,
+                trained,
+                recipe.data.name,
+            )
         needed, found = gan.composite.text_encoder_class, encoders.text_encoder
         if not isinstance(found, needed):
             raise ValueError(
@@ -619,7 +627,7 @@ class GANPhase:
                 "training)",
                 *(
                     f"  R@{k:<3} untrained {first[f'recall@{k}']:6.1%}   trained {last[f'recall@{k}']:6.1%} "
-                    f"  chance {min(k / pool, 1):.0%}"
+                    f"  chance {min(k, pool - 1) / pool:.0%}"
                     for k in (1, 10)
                 ),
                 *judged,

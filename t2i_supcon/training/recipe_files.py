@@ -57,8 +57,9 @@ def _construct_integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 
 
-def find_recipe(name: str, folders: Iterable[Path | None]) -> Path:
-    """The file of a recipe: a path that ends in .yaml, or a name in one of the folders.
+def find_recipe(name: str, folders: Iterable[Path | None], kind: str = "recipe") -> Path:
+    """The file of a recipe, or of a suite: a path that ends in .yaml, or a name in one of the
+    folders.
 
     Raises:
         FileNotFoundError: there is none; lists the names there are.
@@ -67,13 +68,13 @@ def find_recipe(name: str, folders: Iterable[Path | None]) -> Path:
         with suppress(OSError):  # from a name that is longer than any
             if Path(name).is_file():
                 return Path(name)
-        raise FileNotFoundError(f"there is no recipe file {shortened(name)}")
+        raise FileNotFoundError(f"there is no {kind} file {shortened(name)}")
     known = sorted({path.stem for folder in folders if folder is not None for path in folder.glob("*.yaml")})
     for folder in folders:
         if name in known and folder is not None and (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     raise FileNotFoundError(
-        f"there is no recipe {shortened(name)!r}; give a .yaml file or one of: {', '.join(known)}{hint(name, known)}"
+        f"there is no {kind} {shortened(name)!r}{hint(name, known)}; give a .yaml file or one of: {', '.join(known)}"
     )
 
 

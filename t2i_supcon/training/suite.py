@@ -106,7 +106,7 @@ def load_suite(name: str, folder: Path) -> Suite:
     Raises:
         FileNotFoundError, ValueError: there is none, or it is no suite.
     """
-    path = find_recipe(name, (folder,))
+    path = find_recipe(name, (folder,), "suite")
     values = read_with_bases(path, folder)
     known = Suite.__dataclass_fields__
     for key in values:

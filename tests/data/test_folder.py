@@ -177,8 +177,13 @@ def test_a_table_without_labels_prepares_unlabelled_rows(tmp_path, caplog):
     table = "file_name,text\n" + "".join(f"{i}.png,photo {i}\n" for i in range(9))
     train, test = prepare_folder(tmp_path, table, table="t.csv")
     assert (len(train), len(test)) == (7, 2) and train.features["label"].num_classes == 0
-    assert set(train["label"]) == {-1} and "sampling: independent" in caplog.text
+    assert set(train["label"]) == {-1} and "--label-column, or train without: sampling=independent" in caplog.text
     assert "1 of 10 images are left out" in caplog.text and "9.png" in caplog.text
+
+
+def test_pictures_without_a_label_among_others_are_counted(tmp_path, caplog):
+    prepare_folder(tmp_path, photo_rows(label=""))
+    assert "1 of 10 pictures have no label: they pair with each other" in caplog.text
 
 
 def test_whole_numbers_are_labels_however_they_are_written(tmp_path):

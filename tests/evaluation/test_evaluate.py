@@ -273,6 +273,27 @@ def test_labels_that_no_training_row_has_are_not_asked_for(folders, tmp_path, ca
     assert f"{held_out}: it is left out" in caplog.text
 
 
+def test_pictures_without_labels_are_judged_by_the_rest_of_the_default(folders, tiny_data, tmp_path, caplog):
+    (tmp_path / "plain").mkdir()
+    for i in range(6):
+        picture(i).resize((16, 16)).save(tmp_path / "plain" / f"{i}.png")
+    options = ["--images-folder", tmp_path / "plain", "--data", tiny_data, "--features", folders[1]]
+    options += ["--output", tmp_path / "out"]
+    load_script().main([str(one) for one in options])
+    assert Evaluation.load(tmp_path / "out").values.keys() == {"frechet", "frechet.bias", "kid"}
+    assert "no label of the pictures is among those of the training rows" in caplog.text
+    with pytest.raises(SystemExit, match="label_accuracy needs labels .*--metrics frechet kid"):
+        load_script().main([*map(str, options), "--metrics", "label_accuracy"])
+
+
+def test_a_model_of_other_data_is_judged_with_a_word(folders, tiny_data, tmp_path, caplog):
+    model, features = folders
+    (model / "training.json").write_text(json.dumps({"data": {"name": "data/birds"}}))
+    options = ["--model", model, "--data", tiny_data, "--features", features, "--metrics", "frechet", "--images", "4"]
+    load_script().main([str(one) for one in (*options, "--output", tmp_path / "out")])
+    assert f"was trained on 'data/birds' and is judged by '{tiny_data}': see --data" in caplog.text
+
+
 def test_a_distance_that_is_mostly_bias_is_warned_of(caplog):
     warn_of_bias(distance=100.0, bias=9.0, generated=5000, real=1000)
     assert not caplog.records

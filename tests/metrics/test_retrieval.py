@@ -54,6 +54,11 @@ def test_a_smaller_pool_is_said():
     assert retrieval_recall(x, -x) == {"recall@1": 0, "recall@10": 0, "pool": 7}
 
 
+def test_chance_of_a_small_pool_is_the_share_of_places_that_count():
+    found = [retrieval_recall(torch.randn(2, 64), torch.randn(2, 64))["recall@10"] for _ in range(400)]
+    assert sum(found) / 400 == pytest.approx(1 / 2, abs=0.1)  # min(10, 2 - 1) / 2
+
+
 def test_one_row_and_other_shapes_are_refused():
     with pytest.raises(ValueError, match="1 rows in pools of 100; retrieval needs at least 2"):
         retrieval_recall(torch.randn(1, 2), torch.randn(1, 2))

@@ -42,7 +42,7 @@ def test_text_in_another_encoding_is_named(tmp_path):
 
 
 def test_unknown_recipes_list_the_known(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no recipe 'ssagan-emojy'.*damsm-emoji.*did you mean 'ssagan-emoji'"):
+    with pytest.raises(FileNotFoundError, match="no recipe 'ssagan-emojy' .did you mean 'ssagan-emoji'.*damsm-emoji"):
         load_recipe("ssagan-emojy", RECIPES)
     with pytest.raises(FileNotFoundError, match="no recipe file"):
         load_recipe(str(tmp_path / "none.yaml"))

@@ -116,7 +116,7 @@ def test_other_data_of_equal_length_is_refused_and_moved_data_is_not(tiny_data, 
     assert newest(stopped)["step"] == 7
 
 
-def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_data, phase1, tmp_path):
+def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_data, phase1, tmp_path, caplog):
     run, other, moved = tmp_path / "gan", tmp_path / "other", tmp_path / "moved"
     train(gan_recipe(tiny_data, phase1 / "model"), run, max_steps=3)
     shutil.copytree(phase1 / "model", other)
@@ -136,7 +136,11 @@ def test_other_encoders_of_equal_size_are_refused_and_moved_ones_are_not(tiny_da
     with pytest.raises(ValueError, match="encoders.image_config.align_corners was False there and is True here"):
         train(gan_recipe(tiny_data, other), run, resume=True)
     train(gan_recipe(tiny_data, moved), run, resume=True)
-    assert newest(run)["step"] == 7
+    assert newest(run)["step"] == 7 and "and the recipe's data is" not in caplog.text
+    facts = json.loads((moved / "training.json").read_text())
+    (moved / "training.json").write_text(json.dumps(facts | {"data": {"name": "data/birds"}}))
+    train(gan_recipe(tiny_data, moved, steps=8), run, resume=True)
+    assert f"encoders {moved} were trained on 'data/birds', and the recipe's data is" in caplog.text
 
 
 def test_the_average_of_the_generator_is_not_dropped(tiny_data, phase1, tmp_path):

@@ -78,12 +78,20 @@ def test_a_dataset_with_columns_of_its_own_trains_without_preparation(tmp_path, 
     assert entries(tmp_path / "run")[-1]["step"] == 5
 
 
-def test_pairs_need_labels(tmp_path, tiny_data):
-    with pytest.raises(ValueError, match="no labels to pair on: name their column in data.label_column"):
-        train(
-            encoder_recipe(tiny_data, data={"name": str(tiny_data), "label_column": None, "labels_column": None}),
-            tmp_path / "run",
-        )
+def test_what_needs_labels_is_refused_and_the_baseline_that_is_named_trains(tmp_path, tiny_data):
+    unlabelled = {"name": str(tiny_data), "label_column": None, "labels_column": None}
+    recipe = encoder_recipe(tiny_data, data=unlabelled, steps=1)
+    with pytest.raises(
+        ValueError,
+        match="has no labels, which pairs and supcon need: name their column in data.label_column, or train a "
+        "baseline without them: sampling=independent loss_weights.supcon=null$",
+    ):
+        train(recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match="which supcon need.*without them: loss_weights.supcon=null$"):
+        train(replace(recipe, sampling="independent"), tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    train(replace(recipe, sampling="independent", loss_weights={"words": 1.0, "sent": 1.0}), tmp_path / "run")
+    assert (tmp_path / "run" / "model").is_dir()
 
 
 def test_a_broken_image_stops_with_its_name_and_keeps_the_checkpoint(tmp_path):

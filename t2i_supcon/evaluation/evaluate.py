@@ -345,7 +345,17 @@ def warn_of_unread(unread: int, count: int) -> None:
 
 def warn_of_bias(distance: float, bias: float, generated: int, real: int) -> None:
     """Warns where the numbers of pictures alone make up much of a Frechet distance."""
-    if bias > LARGE_BIAS * distance and launched_state().is_main_process:
+    if not launched_state().is_main_process:
+        return
+    if bias >= distance:
+        logger.warning(
+            "the Frechet distance of %.4g between %d pictures and %d real ones says nothing: as many pictures of one kind "
+            "can be as far apart; judge more",
+            distance,
+            generated,
+            real,
+        )
+    elif bias > LARGE_BIAS * distance:
         logger.warning(
             "of the Frechet distance of %.4g between %d pictures and %d real ones, about %.3g are owed to these "
             "numbers alone, whatever the pictures: judge more, or compare equal numbers",

@@ -300,6 +300,8 @@ def test_a_distance_that_is_mostly_bias_is_warned_of(caplog):
     warn_of_bias(distance=100.0, bias=40.0, generated=500, real=1000)
     (record,) = caplog.records
     assert "of the Frechet distance of 100 between 500 pictures and 1000 real ones, about 40" in record.getMessage()
+    warn_of_bias(distance=100.0, bias=300.0, generated=20, real=1000)
+    assert "distance of 100 between 20 pictures and 1000 real ones says nothing" in caplog.messages[-1]
 
 
 def test_what_cannot_be_judged_is_one_line(folders, tiny_data, tmp_path):

@@ -349,8 +349,8 @@ def warn_of_bias(distance: float, bias: float, generated: int, real: int) -> Non
         return
     if bias >= distance:
         logger.warning(
-            "the Frechet distance of %.4g between %d pictures and %d real ones says nothing: as many pictures of one kind "
-            "can be as far apart; judge more",
+            "the Frechet distance of %.4g between %d pictures and %d real ones says nothing: as many of one kind can "
+            "be as far apart; judge more",
             distance,
             generated,
             real,

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..conversion import load_encoders, load_players
@@ -95,8 +96,10 @@ class MicroBatch:
 
     Attributes:
         batch, text: the rows and the embeddings of their captions.
-        noise, conditioning_noise: (B, Z) and, for a generator with conditioning augmentation,
-            (B, C).
+        drawn: the text that pictures are generated of: that of the B rows and, behind it, mixtures
+            of it, M rows in all; see `mixed_sentences`.
+        noise, conditioning_noise: (M, Z) and, for a generator with conditioning augmentation,
+            (M, C).
         shared: the generated images, where both players use the same; otherwise each generates its
             own from this noise.
         penalised: the real images or features, and the sentences, that the gradient penalty
@@ -105,6 +108,7 @@ class MicroBatch:
 
     batch: Batch
     text: TextEmbeddings
+    drawn: TextEmbeddings
     noise: Tensor
     conditioning_noise: Tensor | None
     shared: Generated | None = None
@@ -395,7 +399,7 @@ class GANPhase:
             real_scores = self._score_in_float32(micro.penalised[:1], micro.penalised[1], wrong)
         else:
             real_scores = self._score(real, sent, wrong)
-        fake_scores = self._score(fake, sent)
+        fake_scores = self._score(fake, micro.drawn.sent_emb)
         if not rotated:
             real_scores.wrong = tuple(
                 gather_all_but_last(logits, len(batch), batch.num_views) for logits in real_scores.wrong
@@ -426,18 +430,19 @@ class GANPhase:
         """Its loss terms, unweighted, and numbers to watch."""
         weights, policies, batch, text = self.recipe.loss_weights, self.recipe.augmentation, micro.batch, micro.text
         output, embeddings = generated.output, generated.embeddings
+        images = [scale[: len(text.sent_emb)] for scale in output.images]  # mixed sentences have no real ones
         terms, statistics = {}, {}
         if "g_adv" in weights:
             fake = self._augment(output.images) if embeddings is None else (embeddings.local_feats,)
-            terms["g_adv"] = self._generator_loss(self._score(fake, text.sent_emb))
+            terms["g_adv"] = self._generator_loss(self._score(fake, micro.drawn.sent_emb))
         if "g_kl" in weights:
             terms["g_kl"] = kl_loss(output.mu, output.logvar)
         if "pixels" in weights:
-            scales = [pixel_loss(*pair) for pair in zip(output.images, batch.images, strict=True)]
+            scales = [pixel_loss(*pair) for pair in zip(images, batch.images, strict=True)]
             terms["pixels"] = sum(scales) / len(scales)
         if self.guidance.weights:
-            if embeddings is None or policies:  # guidance looks at the images as they are
-                embeddings = self.image_encoder(output.images[-1])
+            if embeddings is None or policies or len(images[-1]) < len(output.images[-1]):
+                embeddings = self.image_encoder(images[-1])  # guidance looks at the images as they are
             guidance = self.guidance(embeddings, text, batch.labels, batch.num_views)
             terms, statistics = terms | guidance.terms, guidance.statistics
         return terms, statistics
@@ -457,15 +462,36 @@ class GANPhase:
         for name, term in drawn.items():
             gradient = torch.autograd.grad(term, image, retain_graph=True, allow_unused=True)[0]
             if gradient is not None:
-                pulls[name] = TermPull(term.item(), real.get(name), weights[name] * gradient)
+                pulls[name] = TermPull(term.item(), real.get(name), weights[name] * gradient[: len(batch)])
         return pulls
 
     @torch.no_grad()
     def _embed_captions(self, batch: Batch) -> MicroBatch:
         """Embeds the captions, and draws all noise that the generator needs."""
         text = self.text_encoder(batch.input_ids, batch.attention_mask)
-        draws = [MicroBatch(batch, text, *self._noises(text.sent_emb)) for _ in range(self.recipe.pixel_draws)]
-        return draws[0] if len(draws) == 1 else self._nearest(draws)
+        draws = [MicroBatch(batch, text, text, *self._noises(text.sent_emb)) for _ in range(self.recipe.pixel_draws)]
+        micro = draws[0] if len(draws) == 1 else self._nearest(draws)
+        count = round(self.recipe.mixed_sentences * len(text.sent_emb))
+        return self._with_mixtures(micro, count) if count else micro
+
+    def _with_mixtures(self, micro: MicroBatch, count: int) -> MicroBatch:
+        """Also draws, of each of the first `count` rows and the next one, the middle of their
+        sentences with the words of both: in GAN-INT (Reed et al., arXiv 1605.05396, section 4.3)
+        the generator meets what lies between the data's sentences, too."""
+        text, length = micro.text, micro.text.word_embs.shape[1]
+        following = (torch.arange(count, device=text.sent_emb.device) + 1) % len(text.sent_emb)
+        mixtures = (text.sent_emb[:count] + text.sent_emb[following]) / 2
+        words, mask = (  # (count, 2 T, W) and (count, 2 T)
+            torch.cat([one[:count], one[following]], dim=1) for one in (text.word_embs, text.attention_mask)
+        )
+        drawn = TextEmbeddings(
+            sent_emb=torch.cat([text.sent_emb, mixtures]),
+            word_embs=torch.cat([F.pad(text.word_embs, (0, 0, 0, length)), words]),
+            attention_mask=torch.cat([F.pad(text.attention_mask, (0, length)), mask]),
+        )
+        more = zip((micro.noise, micro.conditioning_noise), self._noises(mixtures))
+        noise, conditioning_noise = (None if own is None else torch.cat([own, new]) for own, new in more)
+        return replace(micro, drawn=drawn, noise=noise, conditioning_noise=conditioning_noise)
 
     def _noises(self, sent_emb: Tensor) -> list[Tensor | None]:
         """Noise and conditioning noise for the rows of `sent_emb`."""
@@ -500,7 +526,7 @@ class GANPhase:
         return Generated(output, self.image_encoder(self._augment(output.images)[-1]))
 
     def _run_generator(self, micro: MicroBatch, **options: int) -> GeneratorOutput:
-        text = micro.text
+        text = micro.drawn
         return self.generator(
             micro.noise, text.sent_emb, text.word_embs, text.attention_mask, micro.conditioning_noise, **options
         )

@@ -390,6 +390,9 @@ class GANRecipe(Recipe):
         pixel_draws: with `pixels`, each row is generated from the one of so many draws of noise
             whose picture, at the lowest scale, is nearest to the real one, so that the noise
             decides what the caption leaves open; 1 = no choice.
+        mixed_sentences: for as large a share of the rows, pictures of sentences half-way between
+            two are drawn and judged as well (GAN-INT, Reed et al., arXiv 1605.05396), so that the
+            generator has met what lies between the captions.
         ema_decay: of the averaged generator that is sampled, evaluated and saved; null = none, the
             live one is.
         wrong_captions: a row's wrong caption is the next row's in the batch of all processes; the
@@ -409,6 +412,7 @@ class GANRecipe(Recipe):
     magp_every: int = number(1, 1)
     r1_every: int = number(1, 1)
     pixel_draws: int = number(1, 1, 1000)
+    mixed_sentences: float = number(0.0, 0, 1)
     ema_decay: float | None = number(None, 0, 1, below=True)
     wrong_captions: Literal["next", "rotated"] = "next"
     augmentation: list[Literal["color", "translation", "cutout"]] = field(default_factory=list)

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from t2i_supcon.data import Batch, load_rows
 from t2i_supcon.models import GANS, CLIPPairConfig, CLIPPairModel, GALIPForTextToImage
 from t2i_supcon.training import GANPhase
+from t2i_supcon.training.distributed import next_captions
 from t2i_supcon.training.gan_phase import MicroBatch
 from t2i_supcon.training.recipe import parse_recipe
 
@@ -58,7 +59,7 @@ def test_the_generators_step_leaves_no_gradient_in_the_discriminator(encoders, b
     phase = make_phase(encoders)
     text = phase.text_encoder(batch.input_ids, batch.attention_mask)
     phase.d_optimizer.zero_grad()
-    phase.generator_step([MicroBatch(batch, text, torch.randn(4, 6), None)])
+    phase.generator_step([MicroBatch(batch, text, text, torch.randn(4, 6), None)])
     assert all(p.grad is None for p in phase.discriminator.parameters())
     assert all(p.requires_grad for n, p in phase.discriminator.named_parameters() if "shortcut" not in n)
 
@@ -147,6 +148,66 @@ def test_the_lowest_scale_chooses_the_draw(encoders, batch):
     for row, draw in enumerate(nearest[0]):
         assert torch.equal(found.noise[row], draws[draw][0][row])
         assert torch.equal(found.conditioning_noise[row], draws[draw][1][row])
+
+
+@pytest.mark.parametrize("model", ["ssagan", "attngan"])
+def test_both_players_meet_what_lies_between_two_sentences(encoders, batch, model):
+    """The terms of each, beside those of its loss on pictures drawn by hand."""
+    weights = {"d_adv": 1, "g_adv": 1, "pixels": 1, "sent": 1}
+    rates = {"discriminator_learning_rate": 0.0, "generator_learning_rate": 0.0}
+    phase = make_phase(encoders, model=model, loss_weights=weights, magp_step="separate", mixed_sentences=0.5, **rates)
+    batch = dataclasses.replace(batch, images=tuple(torch.rand(4, 3, s, s) * 2 - 1 for s in phase.image_sizes))
+    torch.manual_seed(3)
+    found = phase.train_step(batch).terms
+    torch.manual_seed(3)
+    (noise, conditioning), (more, more_conditioning) = (
+        phase._noises(torch.empty(4, 1)),
+        phase._noises(torch.empty(2, 1)),
+    )
+    with torch.no_grad():
+        text = phase.text_encoder(batch.input_ids, batch.attention_mask)
+        length = text.word_embs.shape[1]
+        words, mask = torch.zeros(6, 2 * length, text.word_embs.shape[2]), torch.zeros(6, 2 * length, dtype=torch.long)
+        words[:4, :length], mask[:4, :length] = text.word_embs, text.attention_mask
+        for row in range(2):
+            words[4 + row] = torch.cat([text.word_embs[row], text.word_embs[row + 1]])
+            mask[4 + row] = torch.cat([text.attention_mask[row], text.attention_mask[row + 1]])
+        between = [(text.sent_emb[row] + text.sent_emb[row + 1]) / 2 for row in range(2)]
+        sent = torch.cat([text.sent_emb, torch.stack(between)])
+        if conditioning is not None:
+            conditioning = torch.cat([conditioning, more_conditioning])
+        images = phase.generator(torch.cat([noise, more]), sent, words, mask, conditioning).images
+        scales = [(one[:4] - real).abs().mean() for one, real in zip(images, batch.images, strict=True)]
+        assert_close(found["pixels"], sum(scales) / len(scales), rtol=1e-4, atol=1e-5)
+        fake = phase._score(images, sent)
+        assert len(fake.cond[0]) == 6
+        assert_close(found["g_adv"], phase._generator_loss(fake), rtol=1e-4, atol=1e-5)
+        embeddings = phase.image_encoder(images[-1][:4])
+        expected = phase.guidance(embeddings, text, batch.labels, batch.num_views).terms["sent"]
+        assert_close(found["sent"], expected, rtol=1e-4, atol=1e-5)
+        real = phase._score(batch.images, text.sent_emb, next_captions(text.sent_emb, batch.num_views, False))
+        assert_close(found["d_adv"], phase._discriminator_loss(real, fake), rtol=1e-4, atol=1e-5)
+
+
+def test_a_share_that_makes_no_row_mixes_nothing(encoders, batch):
+    found = []
+    for share in (0.0, 0.1):  # of 4 rows
+        torch.manual_seed(3)
+        phase = make_phase(encoders, mixed_sentences=share)
+        torch.manual_seed(4)
+        found.append(phase.train_step(batch).terms)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("augmentation", [[], ["color"]])
+def test_galip_is_guided_by_the_pictures_of_the_rows_alone(clip_folder, batch, tiny_data, augmentation):
+    rows = load_rows(str(tiny_data), "train")
+    recipe = galip_recipe(clip_folder, magp_step="joint", augmentation=augmentation, mixed_sentences=1.0)
+    phase = GANPhase.from_recipe(recipe, Accelerator(), rows, rows)
+    seen = []
+    phase.image_encoder.register_forward_hook(lambda module, inputs, _: seen.append(len(inputs[0])))
+    assert phase.train_step(batch).terms.keys() == recipe.loss_weights.keys()
+    assert sorted(seen) == [4, 4, 8]  # real pictures, those that guidance looks at, and all that were drawn
 
 
 def test_fp16_is_refused_for_the_penalty_alone(encoders):

@@ -217,7 +217,7 @@ def push_files(
         if taken and not move_tag:
             raise ValueError(f"{repository!r} has a tag {tag!r} already, and nothing was sent: choose another one")
         there = api.list_repo_files(repository, repo_type=kind)
-        gone = [name for name in there if name not in files and any(fnmatch(name, one) for one in REPLACED[kind])]
+        gone = [name for name in there if name not in files and _is_replaced(name, kind)]
         operations = [
             CommitOperationAdd(name, file if isinstance(file, bytes) else str(file)) for name, file in files.items()
         ]
@@ -228,6 +228,11 @@ def push_files(
         if tag is not None:
             api.create_tag(repository, tag=tag, revision=commit.oid, repo_type=kind)
     return commit.oid
+
+
+def _is_replaced(name: str, kind: str) -> bool:
+    """Whether a file belongs to what is published; a pattern's `*` ends at a slash here."""
+    return any(fnmatch(name, one) and name.count("/") == one.count("/") for one in REPLACED[kind])
 
 
 def _refuse_offline(repository: str) -> None:
